@@ -1,0 +1,85 @@
+"""One look for every figure of the book: colours that colour-blind readers can tell apart, dashes, markers, a plane.
+
+`style()` sets matplotlib once per notebook. `line(i)` gives the i-th line a colour, a dash and a marker of its own, so
+that no figure depends on colour alone. `plane()` and `region()` draw the 2-D pictures that open the chapters.
+"""
+
+from __future__ import annotations
+
+# Okabe and Ito's eight colours. Yellow is for areas only: as a line on white it has too little contrast.
+PALETTE = {
+    "black": "#000000",
+    "blue": "#0072B2",
+    "vermillion": "#D55E00",
+    "green": "#009E73",
+    "orange": "#E69F00",
+    "purple": "#CC79A7",
+    "sky": "#56B4E9",
+    "yellow": "#F0E442",
+}
+
+DASHES = ("-", "--", "-.", ":", (0, (7, 2)), (0, (1, 2)), (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+ORDER = ("blue", "vermillion", "green", "purple", "orange", "black", "sky")
+
+
+def style() -> None:
+    """Make matplotlib draw as the book does: white paper in light and dark pages, type that a phone can show."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(
+        {
+            "figure.figsize": (5.6, 3.7),
+            "figure.dpi": 130,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "savefig.facecolor": "white",
+            "font.size": 12,
+            "axes.titlesize": 12,
+            "axes.labelsize": 12,
+            "legend.fontsize": 10.5,
+            "xtick.labelsize": 11,
+            "ytick.labelsize": 11,
+            "axes.prop_cycle": plt.cycler(color=[PALETTE[name] for name in ORDER], linestyle=list(DASHES)),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "lines.linewidth": 2.0,
+            "lines.markersize": 7,
+            "legend.frameon": False,
+            "mathtext.fontset": "cm",
+        }
+    )
+
+
+def line(index: int) -> dict:
+    """Colour, dash and marker of series `index`; seven series can be told apart without colour."""
+    return {
+        "color": PALETTE[ORDER[index % len(ORDER)]],
+        "linestyle": DASHES[index % len(DASHES)],
+        "marker": MARKERS[index % len(MARKERS)],
+    }
+
+
+def plane(ax, xlim: tuple[float, float], ylim: tuple[float, float]) -> None:
+    """Turn `ax` into a piece of the plane: equal units, no frame, the two axes drawn thin."""
+    ax.set_aspect("equal")
+    ax.set_xlim(*xlim)
+    ax.set_ylim(*ylim)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def region(ax, corners, label: str | None = None) -> None:
+    """Fill the convex polygon with these `corners`, in order, and draw its outline."""
+    ax.fill(*zip(*corners, strict=True), facecolor=PALETTE["sky"], alpha=0.35, edgecolor="none")
+    ring = [*corners, corners[0]]
+    ax.plot(*zip(*ring, strict=True), color=PALETTE["blue"], linestyle="-", linewidth=1.8, label=label)
+
+
+def arrow(ax, start, end, color: str = "black", **kwargs) -> None:
+    """Draw an arrow from `start` to `end` in the palette's `color`."""
+    options = {"arrowstyle": "-|>", "mutation_scale": 15, "linewidth": 2.0, "shrinkA": 0, "shrinkB": 0}
+    options.update(kwargs)
+    ax.annotate("", xy=tuple(end), xytext=tuple(start), arrowprops={"color": PALETTE[color], **options})
