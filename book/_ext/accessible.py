@@ -30,27 +30,16 @@ def mend(body: str) -> str:
     """
     # A list may hold list items alone, and the entry's own role was withdrawn from ARIA.
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
-    # sphinx-proof gives each proof the same id; an id names one thing.
+    # sphinx-proof gives every proof the same id, and the inside of every theorem too; an id names one thing.
     body = body.replace('<div class="proof admonition" id="proof">', '<div class="proof argument admonition">')
+    body = body.replace(' id="proof-content"', "")
     # A tick box without a name.
     body = re.sub(
         r'<input (class="task-list-item-checkbox"[^>]*)>',
         lambda box: f'<input aria-label="{"done" if "checked" in box[1] else "to do"}" {box[1]}>',
         body,
     )
-    return reachable(body)
-
-
-def reachable(body: str) -> str:
-    """Make each box that may scroll sideways a stop for the Tab key, so that a keyboard can scroll it.
-
-    >>> reachable('<div class="math notranslate nohighlight" id="e">')
-    '<div tabindex="0" class="math notranslate nohighlight" id="e">'
-    >>> reachable('<pre>x</pre>')
-    '<pre tabindex="0">x</pre>'
-    """
-    body = re.sub(r"<pre>", '<pre tabindex="0">', body)
-    return re.sub(r'<div (class="(?:math |pst-scrollable-table-container)[^>]*)>', r'<div tabindex="0" \1>', body)
+    return body
 
 
 def mend_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:

@@ -1,0 +1,103 @@
+"""One Chromium and two servers for all browser tests of a worker: the book at the root, and under a sub-path."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import built
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from visits import Visit, visit_page
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+def chromium(playwright: Playwright) -> str | None:
+    """Return the system's Chromium, or the one that playwright brought, or None."""
+    for name in ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome"):
+        if found := shutil.which(name):
+            return found
+    own = playwright.chromium.executable_path
+    return own if Path(own).exists() else None
+
+
+@pytest.fixture(scope="session")
+def book() -> Path:
+    """Return the folder of the built book; fail where there is none."""
+    if not (built.BOOK / "searchindex.js").is_file():
+        pytest.fail(built.ABSENT, pytrace=False)
+    return built.BOOK
+
+
+@pytest.fixture(scope="session")
+def at_root(book: Path) -> Iterator[str]:
+    """Serve the book at the root of a host."""
+    with built.serving("/") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def under_sub_path(book: Path) -> Iterator[str]:
+    """Serve the book where a course's site would put it."""
+    with built.serving(built.SUB_PATH) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser(book: Path) -> Iterator[Browser]:
+    """Start Chromium once."""
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as home:
+        program = chromium(playwright)
+        if program is None:
+            pytest.fail("no Chromium was found: `make env` brings one, or install Debian's package chromium", pytrace=False)
+        started = playwright.chromium.launch(
+            executable_path=program, args=FLAGS, env={"HOME": home, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def window(browser: Browser) -> Iterator[BrowserContext]:
+    """Open one window that keeps what it has loaded, so that the scripts are fetched once."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def visit(window: BrowserContext, at_root: str) -> Callable[[str], Visit]:
+    """Return the function that looks a page over from all sides; each page is loaded once."""
+    seen: dict[str, Visit] = {}
+
+    def look(page: str) -> Visit:
+        if page not in seen:
+            seen[page] = visit_page(window, at_root, page)
+        return seen[page]
+
+    return look
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Return the function that opens an address in a fresh window of a given size and mode."""
+    contexts = []
+
+    def open_address(address: str, *, width: int = 1280, scheme: str = "light", script: bool = True, touch: bool = False):
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=script, has_touch=touch
+        )
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(address, wait_until="load")
+        return page
+
+    yield open_address
+    for context in contexts:
+        context.close()
