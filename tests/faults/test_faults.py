@@ -1,0 +1,121 @@
+"""Plant each fault of the catalogues in a copy of the tree, and demand that the named check fails on it.
+
+A catalogue is `tests/faults/AREA.toml`:
+
+    [[fault]]
+    name = "simplex-forgets-the-sum"
+    file = "lablib/sets.py"
+    old = "..."            # occurs exactly once in the file
+    new = "..."
+    check = "python -m pytest -q -x tests/test_sets.py -k simplex"
+    says = "sum"           # a regular expression that the check's output must match
+
+The check runs in the root of the copy, whose files win over the installed package. That it passes without the
+fault is what the other stages of `make test` prove; `FAULTS_CLEAN=1` runs it on the clean copy as well.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+KEYS = {"name", "file", "old", "new", "check", "says"}
+LONGEST = 240
+# The shell found no such command, pytest was called wrongly, or it selected no test: nothing was checked.
+NOTHING_CHECKED = {4, 5, 126, 127}
+
+
+def catalogue() -> list[pytest.param]:
+    """Read every catalogue."""
+    found = []
+    for path in sorted(HERE.glob("*.toml")):
+        for fault in tomllib.loads(path.read_text(encoding="utf-8")).get("fault", []):
+            found.append(pytest.param(fault, id=f"{path.stem}-{fault.get('name', 'unnamed')}"))
+    return found
+
+
+def copy_tree(target: Path) -> None:
+    """Copy what git tracks or would track, and make it a repository, since some checks ask git for the files."""
+    asked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(asked, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    for command in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *command], cwd=target, check=True, capture_output=True)
+
+
+def run(check: str, tree: Path) -> tuple[int, str]:
+    """Run a check in the tree with this environment's programs and that tree's modules."""
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(tree), str(tree / "tests" / "network")]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "LABLIB_FAULT": "1",
+    }
+    for name in [name for name in env if name.startswith("PYTEST_") or name == "LABLIB_CLAIMS"]:
+        del env[name]
+    try:
+        done = subprocess.run(
+            check,
+            shell=True,
+            cwd=tree,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=LONGEST,
+        )
+    except subprocess.TimeoutExpired as late:
+        return 124, (late.stdout or b"").decode("utf-8", "replace")
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of the tree, removed at once: there is one for each fault."""
+    target = tmp_path / "tree"
+    target.mkdir()
+    copy_tree(target)
+    yield target
+    shutil.rmtree(target, ignore_errors=True)
+
+
+def test_names_are_unique_and_entries_whole():
+    entries = [param.values[0] for param in catalogue()]
+    assert entries, "there is no catalogue"
+    assert all(set(entry) == KEYS for entry in entries), [entry for entry in entries if set(entry) != KEYS]
+    names = [param.id for param in catalogue()]
+    assert len(set(names)) == len(names)
+
+
+def test_the_copy_wins_over_the_installed_package(tree):
+    code, output = run("python -c 'import lablib; print(lablib.__file__)'", tree)
+    assert code == 0, output
+    assert Path(output.strip()).is_relative_to(tree)
+
+
+@pytest.mark.parametrize("fault", catalogue())
+def test_fault_is_caught(fault, tree):
+    path = tree / fault["file"]
+    assert path.is_file(), f"there is no {fault['file']}"
+    text = path.read_text(encoding="utf-8")
+    assert text.count(fault["old"]) == 1, f"`old` occurs {text.count(fault['old'])} times in {fault['file']}, not once"
+    if os.environ.get("FAULTS_CLEAN"):
+        code, output = run(fault["check"], tree)
+        assert code == 0, f"the check fails without the fault:\n{output[-3000:]}"
+    path.write_text(text.replace(fault["old"], fault["new"]), encoding="utf-8")
+    subprocess.run(["git", "add", "-A"], cwd=tree, check=True, capture_output=True)
+    code, output = run(fault["check"], tree)
+    assert code != 0, f"not caught; the check passed:\n{output[-3000:]}"
+    assert code not in NOTHING_CHECKED, f"nothing was checked (code {code}):\n{output[-3000:]}"
+    assert re.search(fault["says"], output), f"failed, but not with `{fault['says']}`:\n{output[-3000:]}"

@@ -1,0 +1,294 @@
+"""Run every check, stage by stage, with the network blocked: what `make test` calls.
+
+    python tests/run.py                 # all stages, in order
+    python tests/run.py lint unit       # only these
+    python tests/run.py --status        # run the notebooks and write the status page from their claims
+
+A stage that fails does not stop the next one. The last line counts what passed and what failed, and the exit code
+is 0 only if nothing failed. The whole output of each stage is kept in `_build/test/STAGE.log`.
+"""
+
+import argparse
+import ctypes
+import fcntl
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "_build" / "test"
+CLAIMS = OUT / "claims.jsonl"
+SITE = OUT / "book" / "_build" / "html"
+PY = sys.executable
+LONGEST = 900
+"""Seconds after which a command is stopped and counts as failed."""
+
+# Folders under tests/ that have a stage of their own, and so are no part of the unit tests.
+OWN_STAGE = ("site", "labs", "faults", "benchmarks")
+
+
+def pytest(*arguments: str) -> list[str]:
+    """Return a pytest command that shows dots, reasons for skips, and one line for each failure."""
+    return [PY, "-m", "pytest", "-q", "-rfEs", "--color=no", *arguments]
+
+
+TWO_WORKERS = ("-n", "2", "--dist", "loadfile")
+NBVAL = ("-p", "tests.notebooks.stored", "--nbval", "--nbval-sanitize-with", "tests/sanitize.cfg")
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """Return a command that runs a module."""
+    return [PY, "-m", name, *arguments]
+
+
+STAGES: dict[str, tuple[str, list[list[str]]]] = {
+    "lint": (
+        "style and spelling",
+        [
+            module("ruff", "check", "."),
+            module("ruff", "format", "--check", "lablib", "tests", "make", "book/_ext"),
+            module("codespell_lib"),
+        ],
+    ),
+    "unit": (
+        "the package, its doctests, and the house",
+        [
+            pytest(*TWO_WORKERS, "--doctest-modules", *(f"--ignore=tests/{name}" for name in OWN_STAGE), "tests", "lablib"),
+        ],
+    ),
+    "notebooks": (
+        "every notebook runs, and its stored outputs are true",
+        [pytest(*TWO_WORKERS, *NBVAL, "book", "labs")],
+    ),
+    "generated": (
+        "what is made from other files is fresh",
+        [
+            module("lablib.teaching.editions", "--check"),
+            module("lablib.teaching.equations", "--check"),
+            module("lablib.teaching.status", "--check"),
+        ],
+    ),
+    "book": ("the book builds in a fresh folder, every warning an error", [[PY, "make/book.py", "--into", str(OUT / "book")]]),
+    "site": ("every page in a real browser", [pytest(*TWO_WORKERS, "tests/site")]),
+    "labs": ("the labs in JupyterLab and as in Colab", [pytest("tests/labs")]),
+    "faults": ("every planted fault is caught", [pytest("-n", "2", "tests/faults")]),
+}
+
+
+@dataclass
+class Result:
+    """What a stage did."""
+
+    stage: str
+    seconds: float = 0.0
+    passed: int = 0
+    failed: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+
+def block_network() -> str:
+    """Leave the network, where the system allows it, and say how the checks are kept offline.
+
+    As root on Linux this process moves into a network of its own that has loopback alone, which binds browsers
+    and other programs too. Elsewhere the guard in `tests/network` binds every Python process.
+    """
+    clone_newnet, siocgifflags, siocsifflags, up = 0x40000000, 0x8913, 0x8914, 1
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "sockets beyond loopback are refused (tests/network)"
+    if ctypes.CDLL(None, use_errno=True).unshare(clone_newnet) != 0:
+        return "sockets beyond loopback are refused (tests/network); this system gives no network of its own"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        flags = struct.unpack("16sh", fcntl.ioctl(handle, siocgifflags, struct.pack("16sh", b"lo", 0)))[1]
+        fcntl.ioctl(handle, siocsifflags, struct.pack("16sh", b"lo", flags | up))
+    return "a network of their own with loopback alone, and sockets beyond it are refused (tests/network)"
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that every check runs with: offline, one thread, nobody's own settings."""
+    browser = ROOT / ".venv" / "browser"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER_", "PYTEST_"))}
+    env = {
+        **inherited,
+        "PATH": f"{Path(PY).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "tests" / "network"), os.environ.get("PYTHONPATH")])),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "JUPYTER_CONFIG_DIR": str(OUT / "jupyter"),
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "IPYTHONDIR": str(OUT / "ipython"),
+        "PIP_NO_INDEX": "1",
+        "LABLIB_SITE": str(SITE),
+        "LABLIB_CLAIMS": str(CLAIMS),
+    }
+    if browser.is_file():
+        env["LABLIB_BROWSER"] = browser.read_text().strip()
+    return env
+
+
+def run(command: list[str], log, env: dict[str, str], show: bool) -> int:
+    """Run one command to its end, into the log and, if asked, to the terminal; 124 if it took too long."""
+    child = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+    def end(number: int) -> None:
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            pass
+
+    late = threading.Timer(LONGEST, end, [signal.SIGKILL])
+    late.start()
+    try:
+        while chunk := child.stdout.read1(4096):
+            log.write(chunk)
+            if show:
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.flush()
+        code = child.wait()
+    except KeyboardInterrupt:
+        end(signal.SIGINT)
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            end(signal.SIGKILL)
+        raise
+    finally:
+        late.cancel()
+    return 124 if code == -signal.SIGKILL else code
+
+
+def read_report(report: Path, result: Result) -> int:
+    """Add what pytest counted; return how many tests it knew of."""
+    cases = list(ElementTree.parse(report).iter("testcase")) if report.is_file() else []
+    for case in cases:
+        name = f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}"
+        wrong = case.find("failure") if case.find("failure") is not None else case.find("error")
+        skip = case.find("skipped")
+        if wrong is not None:
+            result.failed += 1
+            lines = (wrong.get("message") or wrong.text or "").strip().splitlines() or [""]
+            result.failures.append(f"{name}: {lines[0][:160]}")
+        elif skip is not None:
+            reason = skip.get("message") or "no reason given"
+            result.skipped[reason] = result.skipped.get(reason, 0) + 1
+        else:
+            result.passed += 1
+    return len(cases)
+
+
+def run_stage(name: str, env: dict[str, str]) -> Result:
+    """Run a stage's commands, every one of them, and count."""
+    what, commands = STAGES[name]
+    print(f"\n== {name}: {what}", flush=True)
+    result, start = Result(name), time.monotonic()
+    with (OUT / f"{name}.log").open("wb") as log:
+        for command in commands:
+            is_pytest = "pytest" in command[:3]
+            report = OUT / f"{name}.xml"
+            report.unlink(missing_ok=True)
+            begun = log.tell()
+            extra = [f"--junitxml={report}", "-o", "junit_family=xunit1"] if is_pytest else []
+            code = run([*command, *extra], log, {**env, "LABLIB_STAGE": name}, show=is_pytest)
+            readable = re.sub(r"\S*/(bin/)?python[\d.]* (-m )?", "", " ".join(command)).replace(f"{ROOT}/", "")
+            failed_before = result.failed
+            if is_pytest:
+                read_report(report, result)
+                if code and result.failed == failed_before:
+                    result.failed += 1
+                    result.failures.append(f"pytest ended with code {code}; see _build/test/{name}.log")
+            elif code:
+                result.failed += 1
+                result.failures.append(readable + (": took too long" if code == 124 else ""))
+                log.flush()
+                text = (OUT / f"{name}.log").read_bytes()[begun:].decode("utf-8", "replace")
+                print("\n".join(text.splitlines()[-40:]), flush=True)
+            else:
+                result.passed += 1
+            if not is_pytest:
+                print(f"{'FAILED' if code else 'ok'}: {readable}", flush=True)
+    result.seconds = time.monotonic() - start
+    print(f"== {name}: {result.passed} passed, {result.failed} failed, {result.seconds:.0f} s", flush=True)
+    return result
+
+
+def summarise(results: list[Result], wanted: list[str], seconds: float) -> int:
+    """Print the table, the failures and the counts; return the exit code."""
+    print(f"\n{'stage':<11}{'seconds':>8}{'passed':>8}{'failed':>8}{'skipped':>9}")
+    for result in results:
+        skipped = sum(result.skipped.values())
+        print(f"{result.stage:<11}{result.seconds:>8.0f}{result.passed:>8}{result.failed:>8}{skipped:>9}")
+    for result in results:
+        for reason, count in result.skipped.items():
+            print(f"skipped in {result.stage}: {count} x {reason}")
+    for name in wanted[len(results) :]:
+        print(f"not run: {name}")
+    failures = [f"  {result.stage}: {line}" for result in results for line in result.failures]
+    if failures:
+        print("\nFailures:\n" + "\n".join(failures))
+    passed, failed = sum(r.passed for r in results), sum(r.failed for r in results)
+    print(f"\n{seconds / 60:.1f} minutes; the full output of each stage is in _build/test")
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
+def write_status(env: dict[str, str]) -> int:
+    """Run the notebooks for their claims, and write the status page from them."""
+    results = [run_stage("notebooks", env)]
+    code = summarise(results, ["notebooks"], results[0].seconds)
+    return code or subprocess.run(module("lablib.teaching.status"), cwd=ROOT, env=env).returncode
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; all when none is named")
+    parser.add_argument("--status", action="store_true", help="write the status page from fresh claims")
+    options = parser.parse_args()
+    if unknown := [name for name in options.stages if name not in STAGES]:
+        parser.error(f"no such stage: {', '.join(unknown)}; there are {', '.join(STAGES)}")
+    wanted = [name for name in STAGES if not options.stages or name in options.stages]
+
+    OUT.mkdir(parents=True, exist_ok=True)
+    if "notebooks" in wanted or options.status:
+        CLAIMS.unlink(missing_ok=True)
+    if "book" in wanted:
+        shutil.rmtree(OUT / "book", ignore_errors=True)
+    print(f"Offline: {block_network()}", flush=True)
+    env = environment()
+    if options.status:
+        return write_status(env)
+
+    results: list[Result] = []
+    start = time.monotonic()
+    try:
+        for name in wanted:
+            results.append(run_stage(name, env))
+    except KeyboardInterrupt:
+        print("\nStopped by you; this is what was done.")
+        summarise(results, wanted, time.monotonic() - start)
+        return 130
+    return summarise(results, wanted, time.monotonic() - start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
