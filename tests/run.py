@@ -116,11 +116,11 @@ def block_network() -> str:
 
 def environment() -> dict[str, str]:
     """Return the variables that every check runs with: offline, one thread, nobody's own settings."""
-    browser = ROOT / ".venv" / "browser"
+    browser, programs = ROOT / ".venv" / "browser", OUT / "bin"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER_", "PYTEST_"))}
     env = {
         **inherited,
-        "PATH": f"{Path(PY).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": os.pathsep.join([str(Path(PY).parent), os.environ.get("PATH", ""), str(programs)]),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "tests" / "network"), os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",
@@ -130,11 +130,13 @@ def environment() -> dict[str, str]:
         "JUPYTER_PLATFORM_DIRS": "1",
         "IPYTHONDIR": str(OUT / "ipython"),
         "PIP_NO_INDEX": "1",
-        "LABLIB_SITE": str(SITE),
+        "BOOK_HTML": str(SITE),
         "LABLIB_CLAIMS": str(CLAIMS),
     }
-    if browser.is_file():
-        env["LABLIB_BROWSER"] = browser.read_text().strip()
+    if browser.is_file():  # found or brought by `make env`, perhaps under another name or off the path
+        programs.mkdir(parents=True, exist_ok=True)
+        (programs / "chromium").unlink(missing_ok=True)
+        (programs / "chromium").symlink_to(browser.read_text().strip())
     return env
 
 
