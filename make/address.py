@@ -33,7 +33,9 @@ class Place:
         if not address:
             return self.unset
         owner, name = urlsplit(address).path.strip("/").split("/")
-        pages = f"https://{owner.lower()}.github.io/" + ("" if name.lower() == f"{owner.lower()}.github.io" else f"{name}/")
+        pages = f"https://{owner.lower()}.github.io/" + (
+            "" if name.lower() == f"{owner.lower()}.github.io" else f"{name}/"
+        )
         return self.set.format(address=address, pages=pages)
 
 

@@ -1,8 +1,8 @@
 """Build the book from the notebooks' stored outputs, and serve it on this machine.
 
-    python make/book.py            # build into _build/html, then serve on 127.0.0.1 until Ctrl-C
-    python make/book.py --no-serve # only build
-    python make/book.py --into DIR # only build, into DIR/_build/html
+python make/book.py            # build into _build/html, then serve on 127.0.0.1 until Ctrl-C
+python make/book.py --no-serve # only build
+python make/book.py --into DIR # only build, into DIR/_build/html
 """
 
 import argparse

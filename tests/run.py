@@ -9,6 +9,7 @@ is 0 only if nothing failed. The whole output of each stage is kept in `_build/t
 """
 
 import argparse
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -35,6 +36,7 @@ LONGEST = 900
 
 # Folders under tests/ that have a stage of their own, and so are no part of the unit tests.
 OWN_STAGE = ("site", "labs", "faults", "benchmarks")
+IGNORED = [f"--ignore=tests/{name}" for name in OWN_STAGE]
 
 
 def pytest(*arguments: str) -> list[str]:
@@ -63,7 +65,9 @@ STAGES: dict[str, tuple[str, list[list[str]]]] = {
     "unit": (
         "the package, its doctests, and the house",
         [
-            pytest(*TWO_WORKERS, "--doctest-modules", *(f"--ignore=tests/{name}" for name in OWN_STAGE), "tests", "lablib"),
+            pytest(
+                *TWO_WORKERS, "--doctest-modules", *(f"--ignore=tests/{name}" for name in OWN_STAGE), "tests", "lablib"
+            ),
         ],
     ),
     "notebooks": (
@@ -78,7 +82,10 @@ STAGES: dict[str, tuple[str, list[list[str]]]] = {
             module("lablib.teaching.status", "--check"),
         ],
     ),
-    "book": ("the book builds in a fresh folder, every warning an error", [[PY, "make/book.py", "--into", str(OUT / "book")]]),
+    "book": (
+        "the book builds in a fresh folder, every warning an error",
+        [[PY, "make/book.py", "--into", str(OUT / "book")]],
+    ),
     "site": ("every page in a real browser", [pytest(*TWO_WORKERS, "tests/site")]),
     "labs": ("the labs in JupyterLab and as in Colab", [pytest("tests/labs")]),
     "faults": ("every planted fault is caught", [pytest("-n", "2", "tests/faults")]),
@@ -153,10 +160,8 @@ def run(command: list[str], log, env: dict[str, str], show: bool) -> int:
     )
 
     def end(number: int) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
-        except ProcessLookupError:
-            pass
 
     late = threading.Timer(LONGEST, end, [signal.SIGKILL])
     late.start()

@@ -65,7 +65,9 @@ def clone(tmp_path):
 def set_address(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run the command in the copy, with the copy's own package."""
     env = {**os.environ, "PYTHONPATH": str(root)}
-    return subprocess.run([sys.executable, "make/address.py", *arguments], cwd=root, env=env, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "make/address.py", *arguments], cwd=root, env=env, capture_output=True, text=True
+    )
 
 
 def texts(root: Path) -> dict[str, str]:
@@ -103,12 +105,16 @@ def test_a_place_that_disagrees_is_named(clone):
     citation = clone / "CITATION.cff"
     citation.write_text(citation.read_text() + "\n")  # only the line itself counts
     assert "CITATION" not in set_address(clone).stdout
-    citation.write_text(re.sub(r"(?m)^.*repository-code.*$", 'repository-code: "https://github.com/x/y"', citation.read_text()))
+    citation.write_text(
+        re.sub(r"(?m)^.*repository-code.*$", 'repository-code: "https://github.com/x/y"', citation.read_text())
+    )
     shown = set_address(clone)
     assert shown.returncode == 1 and "disagrees: CITATION.cff" in shown.stdout
 
 
-@pytest.mark.parametrize("wrong", ["github.com/a/b", "https://github.com/a", "https://example.org/a/b", "https://github.com/a/b/c"])
+@pytest.mark.parametrize(
+    "wrong", ["github.com/a/b", "https://github.com/a", "https://example.org/a/b", "https://github.com/a/b/c"]
+)
 def test_what_is_no_address_is_refused_and_changes_nothing(clone, wrong):
     before = texts(clone)
     done = set_address(clone, wrong)
@@ -186,7 +192,10 @@ def test_mathjax_is_where_the_extension_looks():
 def test_a_description_is_the_first_plain_paragraph():
     from docutils.core import publish_doctree
 
-    text = "T\n=\n\nShort one.\n\n:math:`x` stands in this paragraph, which is otherwise long enough to serve.\n\n" + "word " * 60
+    text = (
+        "T\n=\n\nShort one.\n\n:math:`x` stands in this paragraph, which is otherwise long enough to serve.\n\n"
+        + "word " * 60
+    )
     found = load("book/_ext/description.py").first_paragraph(publish_doctree(text + "\n\nU\n=\n"))
     assert found.startswith("word word") and found.endswith("word…") and len(found) <= 200
 
@@ -267,7 +276,9 @@ def targets() -> set[str]:
     return set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".ci/run", ".github/workflows/test.yml", ".github/workflows/pages.yml"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", ".ci/run", ".github/workflows/test.yml", ".github/workflows/pages.yml"]
+)
 def test_every_make_target_that_is_named_exists(page):
     if not (ROOT / page).is_file():
         pytest.fail(f"{page} is missing")
@@ -277,7 +288,9 @@ def test_every_make_target_that_is_named_exists(page):
 
 def test_every_file_that_the_readme_names_exists():
     text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"\]\(([^)#:]+)\)", text)) | set(re.findall(r"(?<![\w/.])((?:make|tests|book|labs|lablib)/[\w/.-]*)", text))
+    named = set(re.findall(r"\]\(([^)#:]+)\)", text)) | set(
+        re.findall(r"(?<![\w/.])((?:make|tests|book|labs|lablib)/[\w/.-]*)", text)
+    )
     assert len(named) >= 8
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
@@ -317,7 +330,11 @@ def test_the_toc_names_pages_that_exist_and_no_page_is_forgotten():
     listed = set(re.findall(r"(?:root|file): (\S+)", toc))
     missing = [page for page in listed if not any((ROOT / f"{page}{kind}").is_file() for kind in (".md", ".ipynb"))]
     assert missing == []
-    pages = {f"{f.parent.name}/{f.stem}" for f in files() if f.suffix in (".md", ".ipynb") and f.parent in (ROOT / "book", ROOT / "labs")}
+    pages = {
+        f"{f.parent.name}/{f.stem}"
+        for f in files()
+        if f.suffix in (".md", ".ipynb") and f.parent in (ROOT / "book", ROOT / "labs")
+    }
     assert pages - listed - {"book/404"} == set()
 
 

@@ -34,13 +34,20 @@ a {{ color: #0a58a8; }}
 {body}
 </main>
 <script>
-// The page is shown at any missed address: lead its links back to the site's root.
-(function () {{
-  var prefix = {prefix};
-  if (!/\\/404\\.html$/.test(location.pathname)) {{
-    document.querySelectorAll("main a").forEach(function (link) {{
-      link.setAttribute("href", prefix + link.getAttribute("href"));
-    }});
+// The page is shown at any missed address. The site's root is the deepest folder above that holds the book's index;
+// where none answers, it is where the repository's own pages would be.
+(async function () {{
+  var links = document.querySelectorAll("main a[href]"), written = [];
+  function lead(root) {{
+    links.forEach(function (link, i) {{ link.setAttribute("href", root + written[i]); }});
+  }}
+  links.forEach(function (link) {{ written.push(link.getAttribute("href")); }});
+  lead({prefix});
+  for (var above = location.pathname.split("/").slice(0, -1); above.length; above.pop()) {{
+    var root = above.join("/") + "/";
+    try {{
+      if ((await fetch(root + "objects.inv", {{ method: "HEAD" }})).ok) return lead(root);
+    }} catch (error) {{ return; }}
   }}
 }})();
 </script>
