@@ -1,8 +1,8 @@
 """Mend, while the book is built, what the theme and its extensions write against WCAG 2.2 or against HTML itself.
 
-It is done in the pages and not by a script in them, so that they are right where no script runs. `tests/site` runs axe-core on every
-page, in light and in dark, with no rule switched off; what it found in the theme is mended here, or in `_static/site.css` where it is
-a matter of colour.
+It is done in the pages and not by a script in them, so that they are right where no script runs. `tests/site` runs
+axe-core on every page, in light and in dark, with no rule switched off; what it found in the theme is mended here, or
+in `_static/site.css` where it is a matter of colour.
 """
 
 import re
@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 NAME = "Constraints in Neural Networks"
 OF_A_GENERATED_PAGE = {
     "genindex": f"Every indexed name in {NAME}, from A to Z, with links to the places that define it.",
-    "prf-prf": f"Every numbered definition, theorem, lemma and example of {NAME}, with links to the pages that state them.",
+    "prf-prf": f"Every numbered definition, theorem and example of {NAME}, with links to where they are stated.",
     "py-modindex": f"The Python modules that {NAME} documents, with links to their descriptions.",
     "search": f"Search every page of {NAME}. The index comes with the site, so nothing that you type leaves it.",
 }
@@ -55,5 +55,6 @@ def mend_page(app: Sphinx, pagename: str, templatename: str, context: dict, doct
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx; 900 comes after everything else has written into the page."""
     app.add_css_file("site.css")
+    app.add_js_file("site.js", loading_method="defer")
     app.connect("html-page-context", mend_page, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

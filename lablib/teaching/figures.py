@@ -6,7 +6,7 @@ that no figure depends on colour alone. `plane()` and `region()` draw the 2-D pi
 
 from __future__ import annotations
 
-# Okabe and Ito's eight colours. Yellow is for areas only: as a line on white it has too little contrast.
+# Okabe and Ito's eight colours. Orange, sky and yellow are for areas: as lines they have less than 3:1 on white.
 PALETTE = {
     "black": "#000000",
     "blue": "#0072B2",
@@ -20,7 +20,7 @@ PALETTE = {
 
 DASHES = ("-", "--", "-.", ":", (0, (7, 2)), (0, (1, 2)), (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-ORDER = ("blue", "vermillion", "green", "purple", "orange", "black", "sky")
+ORDER = ("blue", "vermillion", "green", "purple", "black")
 
 
 def style() -> None:
@@ -40,7 +40,9 @@ def style() -> None:
             "legend.fontsize": 10.5,
             "xtick.labelsize": 11,
             "ytick.labelsize": 11,
-            "axes.prop_cycle": plt.cycler(color=[PALETTE[name] for name in ORDER], linestyle=list(DASHES)),
+            "axes.prop_cycle": plt.cycler(
+                color=[PALETTE[name] for name in ORDER], linestyle=list(DASHES[: len(ORDER)])
+            ),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "lines.linewidth": 2.0,

@@ -1,5 +1,6 @@
 """One Chromium and two servers for all browser tests of a worker: the book at the root, and under a sub-path."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,10 +11,15 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 from visits import Visit, visit_page
 
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def chromium(playwright: Playwright) -> str | None:
@@ -50,13 +56,12 @@ def under_sub_path(book: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser(book: Path) -> Iterator[Browser]:
     """Start Chromium once."""
+    missing = "no Chromium was found: `make env` brings one, or install Debian's package chromium"
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as home:
         program = chromium(playwright)
         if program is None:
-            pytest.fail("no Chromium was found: `make env` brings one, or install Debian's package chromium", pytrace=False)
-        started = playwright.chromium.launch(
-            executable_path=program, args=FLAGS, env={"HOME": home, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-        )
+            pytest.fail(missing, pytrace=False)
+        started = playwright.chromium.launch(executable_path=program, args=FLAGS, env={**os.environ, "HOME": home})
         yield started
         started.close()
 
@@ -88,10 +93,8 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Return the function that opens an address in a fresh window of a given size and mode."""
     contexts = []
 
-    def open_address(address: str, *, width: int = 1280, scheme: str = "light", script: bool = True, touch: bool = False):
-        context = browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=script, has_touch=touch
-        )
+    def open_address(address: str, *, width: int = 1280, scheme: str = "light", **options) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
         context.set_default_timeout(15_000)
         contexts.append(context)
         page = context.new_page()

@@ -1,5 +1,7 @@
 """What each built page says of itself: title, language, description, headings, pictures."""
 
+from itertools import pairwise
+
 import built
 import pytest
 
@@ -40,7 +42,7 @@ def test_one_first_heading_and_no_level_left_out(book, page):
     within = built.soup(page).select_one("article") or built.soup(page).select_one("main") or built.soup(page)
     levels = [int(node.name[1]) for node in within.select("h1, h2, h3, h4, h5, h6")]
     assert levels.count(1) == 1
-    assert [after for before, after in zip(levels, levels[1:], strict=False) if after > before + 1] == []
+    assert [after for before, after in pairwise(levels) if after > before + 1] == []
 
 
 @EVERY_PAGE
@@ -69,5 +71,9 @@ def test_drawn_pictures_have_a_name(book, page):
 def test_the_not_found_page_stands_alone(book):
     """A host shows it at any depth, so it can load nothing by a relative address."""
     soup = built.soup("404.html")
-    assert [str(node) for node in soup.select("link[href], script[src], img[src]") if not str(node.get("href")).startswith("data:")] == []
+    assert [
+        str(node)
+        for node in soup.select("link[href], script[src], img[src]")
+        if not str(node.get("href")).startswith("data:")
+    ] == []
     assert soup.select("main a[href]"), "the reader is led back"

@@ -1,0 +1,60 @@
+// What the browser tests ask a page about itself; put into the page after it has settled.
+window.look = {
+  // Open every part that a reader can open, so that what is inside is looked at too.
+  openAll() {
+    for (const box of document.querySelectorAll("details")) box.open = true;
+    for (const button of document.querySelectorAll(".toggle-button-hidden")) button.click();
+  },
+
+  ids: () => [...document.querySelectorAll("[id]")].map((node) => node.id),
+
+  formulas() {
+    const start = (node) => node.textContent.trim().slice(0, 80);
+    const nodes = [...document.querySelectorAll(".math")].filter((node) => !node.closest("pre, code"));
+    const drawn = [...document.querySelectorAll("mjx-container")];
+    const walker = document.createTreeWalker(document.querySelector("article") || document.body, NodeFilter.SHOW_TEXT);
+    const raw = [];
+    for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+      if (text.parentElement.closest("pre, code, script, style, textarea, mjx-container")) continue;
+      if (/\\\(|\\\[|\$[^$]*\$|\{[\w:]+\}`|^:::|```/.test(text.data)) raw.push(text.data.trim().slice(0, 80));
+    }
+    return {
+      nodes: nodes.length,
+      drawn: drawn.length,
+      undrawn: nodes.filter((node) => node.querySelectorAll("mjx-container").length !== 1).map(start),
+      errors: [...document.querySelectorAll('mjx-merror, [data-mjx-error], mjx-mtext[style*="red"]')].map(start),
+      unspoken: drawn.filter((node) => !node.querySelector("mjx-assistive-mml") && !node.ariaLabel).length,
+      raw,
+    };
+  },
+
+  // What reaches beyond the window is fine only inside a box that scrolls: a box that cuts it off hides it.
+  stickingOut() {
+    const width = document.documentElement.clientWidth;
+    const found = [];
+    if (document.documentElement.scrollWidth > width)
+      found.push(`the page is ${document.documentElement.scrollWidth} px wide in a window of ${width} px`);
+    for (const node of document.querySelectorAll("main *")) {
+      const box = node.getBoundingClientRect();
+      if (box.width < 2 || box.height < 2 || box.right <= width + 1) continue;
+      if (node.closest("mjx-assistive-mml, dialog:not([open]), .bd-sidebar-secondary, .visually-hidden")) continue;
+      let around = node.parentElement;
+      while (around && getComputedStyle(around).overflowX === "visible") around = around.parentElement;
+      if (around && ["auto", "scroll"].includes(getComputedStyle(around).overflowX)) continue;
+      const name = node.tagName.toLowerCase() + (node.classList.length ? "." + [...node.classList].join(".") : "");
+      found.push(`${name} reaches ${Math.round(box.right)} px: ${node.textContent.trim().slice(0, 40)}`);
+      if (found.length > 5) break;
+    }
+    return found;
+  },
+
+  async axe(what) {
+    const result = await axe.run(document, { runOnly: what, resultTypes: ["violations"], preload: false });
+    return result.violations.flatMap((violation) =>
+      violation.nodes.map((node) => {
+        const reasons = [...node.any, ...node.all, ...node.none].map((check) => check.message).join("; ");
+        return `${violation.id}: ${node.html.slice(0, 160)} - ${reasons.slice(0, 240)}`;
+      }),
+    );
+  },
+};

@@ -1,0 +1,185 @@
+"""The built book in use: under a sub-path, searched, on a phone, by keyboard, on paper, without scripts, and lost."""
+
+from urllib.parse import urlsplit
+
+import built
+import pytest
+from visits import Visit, found_by_axe, listen, settle
+
+FRONT = "book/index.html"
+DENSEST = "book/projection-layers.html"
+
+
+def a_word_of_its_own() -> tuple[str, str]:
+    """Return a word that stands in one page's title alone, and that page."""
+    titles = {
+        page: {word.strip(",.:").lower() for word in built.soup(page).h1.get_text(" ", strip=True).split()}
+        for page in built.pages()
+        if page.startswith("book/") and page != FRONT and built.soup(page).h1
+    }
+    for page, words in titles.items():
+        others = set().union(*(other for name, other in titles.items() if name != page))
+        for word in sorted(words - others, key=len, reverse=True):
+            if len(word) > 5 and word.isalpha():
+                return word, page
+    raise AssertionError("no page has a title with a word of its own")
+
+
+@pytest.fixture(params=["at_root", "under_sub_path"])
+def site(request) -> str:
+    """Serve the book both ways."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("page", built.page_parameters())
+def test_page_is_whole_under_a_sub_path(window, under_sub_path, page):
+    visit, opened = Visit(), window.new_page()
+    try:
+        listen(opened, urlsplit(under_sub_path).netloc, visit)
+        opened.goto(under_sub_path + page, wait_until="load")
+        settle(opened)
+        formulas = opened.evaluate("() => look.formulas()")
+    finally:
+        opened.close()
+    assert (visit.outside, visit.failed, visit.console) == ([], [], [])
+    assert formulas["drawn"] == formulas["nodes"]
+
+
+def test_search_finds_a_word(open_page, site):
+    word, target = a_word_of_its_own()
+    page = open_page(site + FRONT)
+    visit = Visit()
+    listen(page, urlsplit(site).netloc, visit)
+    page.keyboard.press("Control+k")
+    page.locator("#pst-search-dialog input[type=search]").fill(word)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=*")
+    found = page.locator(f'#search-results li a[href*="{target}"]').first
+    found.wait_for()
+    assert word in page.locator("#search-results").inner_text().lower()
+    found.click()
+    page.wait_for_url(f"**/{target}*")
+    settle(page)
+    assert (visit.outside, visit.failed, visit.console) == ([], [], [])
+
+
+def test_search_for_nothing_known_says_so(open_page, at_root):
+    page = open_page(at_root + "search.html?q=qqxzvw")
+    page.locator("#search-results .search-summary", has_text="did not match").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_search_results_can_be_read_by_everyone(open_page, at_root, scheme):
+    word, _ = a_word_of_its_own()
+    page = open_page(at_root + f"search.html?q={word}", width=360, scheme=scheme)
+    page.locator("#search-results li .context").first.wait_for()
+    settle(page)
+    assert found_by_axe(page) == []
+    assert page.evaluate("() => look.stickingOut()") == []
+
+
+@pytest.mark.parametrize("missed", ["no-such.html", "book/no-such.html", "book/deep/er/no-such"])
+def test_a_missed_address_leads_back(open_page, site, missed):
+    page = open_page(site + missed)
+    assert page.locator("h1").count() == 1
+    settle(page)
+    assert found_by_axe(page) == []
+    assert page.evaluate("() => look.stickingOut()") == []
+    page.locator("main a[href]").first.click()
+    page.wait_for_url(site + "**")
+    page.wait_for_load_state("load")
+    assert (built.BOOK / page.url.split("#")[0].removeprefix(site)).is_file()
+    assert page.locator("article h1").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("toggle", ["primary", "secondary"])
+def test_sidebars_open_on_a_phone(open_page, at_root, toggle, scheme):
+    page = open_page(at_root + (DENSEST if DENSEST in built.pages() else FRONT), width=360, scheme=scheme)
+    settle(page)
+    button = page.locator(f"button.{toggle}-toggle").locator("visible=true")
+    if not button.count():
+        assert toggle == "secondary" and not built.soup(FRONT).select("#pst-secondary-sidebar"), "no button to open it"
+        return
+    button.first.click()
+    opened = page.locator(f"#pst-{toggle}-sidebar-modal[open]")
+    opened.wait_for()
+    assert opened.locator("a[href]").count() >= 1
+    page.wait_for_timeout(350)  # it slides in
+    assert found_by_axe(page) == []
+    page.keyboard.press("Escape")
+    opened.wait_for(state="detached")
+
+
+def test_mode_can_be_chosen_and_is_kept(open_page, at_root):
+    page = open_page(at_root + FRONT)
+    theme = "() => document.documentElement.dataset.theme"
+    seen = set()
+    for _ in range(3):
+        page.locator("button.theme-switch-button").locator("visible=true").first.click()
+        seen.add(page.evaluate(theme))
+    assert seen == {"light", "dark"}
+    while page.evaluate(theme) != "dark" or page.evaluate("() => document.documentElement.dataset.mode") != "dark":
+        page.locator("button.theme-switch-button").locator("visible=true").first.click()
+    page.reload()
+    assert page.evaluate(theme) == "dark"
+
+
+def test_the_first_tab_stop_skips_to_the_text(open_page, at_root):
+    page = open_page(at_root + FRONT)
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.getAttribute('href')") == "#main-content"
+
+
+def test_closed_parts_open_by_keyboard(open_page, at_root):
+    """Solutions and folded cells: where there is one, Enter opens it and the text inside can be seen."""
+    pages = [page for page in built.pages() if built.soup(page).select("article .dropdown.admonition, article details")]
+    for name in pages:
+        page = open_page(at_root + name)
+        settle(page)
+        for kind, inside in (
+            ("article .dropdown.admonition button.toggle-button", "section, p:not(.admonition-title)"),
+        ):
+            if page.locator(kind).count():
+                button = page.locator(kind).first
+                content = page.locator("article .dropdown.admonition").first.locator(inside).first
+                assert not content.is_visible()
+                button.focus()
+                page.keyboard.press("Enter")
+                assert content.is_visible(), name
+        if page.locator("article details > summary").count():
+            summary = page.locator("article details > summary").first
+            before = summary.evaluate("node => node.parentElement.open")
+            summary.focus()
+            page.keyboard.press("Enter")
+            assert summary.evaluate("node => node.parentElement.open") is not before, name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", [page for page in built.page_parameters() if page in (FRONT, DENSEST)] or [FRONT])
+def test_page_prints_black_on_white(open_page, at_root, name, scheme):
+    page = open_page(at_root + name, width=720, scheme=scheme)
+    settle(page)
+    page.emulate_media(media="print", color_scheme=scheme)
+    look = "() => { const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]; }"
+    paper, ink = (
+        sum(map(float, value[value.index("(") + 1 : -1].split(",")[:3])) if value != "rgba(0, 0, 0, 0)" else 765
+        for value in page.evaluate(look)
+    )
+    assert paper > 700 and ink < 200
+    hidden = (
+        "#pst-header",
+        ".bd-header-article",
+        "#pst-primary-sidebar",
+        "#pst-secondary-sidebar",
+        ".prev-next-footer",
+    )
+    assert [part for part in hidden if page.locator(part).locator("visible=true").count()] == []
+    assert page.evaluate("() => look.stickingOut()") == []
+    assert page.pdf(format="A4")[:4] == b"%PDF"
+
+
+def test_page_can_be_read_without_scripts(open_page, at_root):
+    page = open_page(at_root + FRONT, java_script_enabled=False)
+    assert len(page.locator("article").inner_text()) > 200
+    assert page.locator("nav.bd-links a[href]").locator("visible=true").count() > 1
