@@ -1,10 +1,13 @@
 """A sentence of the book that can be false: checked where it stands, recorded for the status page."""
 
+import ast
 import json
 import math
 import operator
 import os
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 OPERATORS = {
     "<": operator.lt,
@@ -80,3 +83,57 @@ def record(id: str, value: bool | int | float, op: str, bound: bool | int | floa
     # One write of one line: several notebooks may run at once.
     with open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A claim as a notebook states it: its id and operator, and where it stands."""
+
+    id: str
+    op: str
+    notebook: str
+    cell: str
+
+
+def python(source: str) -> ast.Module:
+    """Parse a code cell; a line of IPython's own (`%pip`, `!ls`) counts as `pass`."""
+    return ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE))
+
+
+def in_notebooks(root: Path) -> list[Stated]:
+    """Return every claim of `root`'s notebooks in `book/` and `labs/`, in reading order.
+
+    Raises `ValueError` where an id or an operator is not written out, or where an id stands twice.
+    """
+    found: list[Stated] = []
+    for path in sorted([*(root / "book").glob("*.ipynb"), *(root / "labs").glob("*.ipynb")]):
+        name = path.relative_to(root).as_posix()
+        for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+            if cell["cell_type"] == "code":
+                where = cell.get("id", f"number {number}")
+                found += [
+                    Stated(*pair, name, where) for pair in in_cell("".join(cell["source"]), f"{name}, cell {where}")
+                ]
+    for one in found:
+        places = [f"{other.notebook}, cell {other.cell}" for other in found if other.id == one.id]
+        if len(places) > 1:
+            raise ValueError(f"the claim {one.id} stands more than once: {'; '.join(places)}")
+    return found
+
+
+def in_cell(source: str, where: str) -> list[tuple[str, str]]:
+    """Return the id and the operator of each call of `claim` in a cell's source, from top to bottom."""
+    calls = [
+        node
+        for node in ast.walk(python(source))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", None)) == "claim"
+    ]
+    found = []
+    for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
+        given = dict(zip(("id", "value", "op", "bound"), call.args, strict=False))
+        given |= {word.arg: word.value for word in call.keywords}
+        texts = [getattr(given.get(name), "value", None) for name in ("id", "op")]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{where}: write the claim's id and operator out as plain strings: {ast.unparse(call)}")
+        found.append((texts[0], texts[1]))
+    return found
