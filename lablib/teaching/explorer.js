@@ -121,8 +121,8 @@
       ([a, b]) => Math.abs(dot(a, x) - b) > NEAR || Math.abs(dot(a, c) - b) <= NEAR));
     const inside = Math.hypot(y[0] - x[0], y[1] - x[1]) < NEAR, up = y[1] >= x[1];
     const tangent = dimension === 1 ? unit(Math.abs(J[0][0]) >= Math.abs(J[1][1]) ? [J[0][0], J[1][0]] : [J[0][1], J[1][1]]) : null;
-    const spot = (p, above, far) => [clip(p[0], -1.15, 1.15), p[1] + (above ? far : -far - 0.12)];
-    const labelY = spot(y, up || y[1] < -1.4, 0.36), labelX = spot(x, !up, 0.22);
+    const spot = (p, above, far) => [clip(p[0], -1.05, 1.05), p[1] + (above ? far : -far - 0.12)];
+    const labelY = spot(y, -1.4 > y[1] || (up && y[1] < 1.48), 0.36), labelX = spot(x, !up, 0.22);
     const at = (p) => [fixed(HALF + SCALE * p[0], 1, "-"), fixed(HALF - SCALE * p[1], 1, "-")];
     const image = dimension === 2 ? circle(x, CIRCLE) : dimension === 1 ? bar(x, tangent, CIRCLE) : path([x, x]);
     const rays = edges.map((d) => path([x, along(x, 12, d)])).join("");
@@ -159,7 +159,7 @@
       ["formula", shape(set, size).formula],
       ["points", `y = ${pair(y)},  x = ${pair(x)}`],
       ["active", state.active.join(";  ") || "none"],
-      ["face", `${face}, dimension ${dimension}`],
+      ["smallest-face", `${face}, dimension ${dimension}`],
       ["jacobian", `[${fixed(J[0][0], 2)}  ${fixed(J[0][1], 2)};  ${fixed(J[1][0], 2)}  ${fixed(J[1][1], 2)}] turns the circle into ${image}`],
       ["gradient", `a loss pulls x by ${pair(PULL)}; what reaches y is ${reaches}`],
     ];

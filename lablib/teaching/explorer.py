@@ -181,7 +181,7 @@ def still(title: str = STILL_TITLE) -> Picture:
     turn = [math.pi * (i + 0.5) / 36 for i in range(72)]
     ring = torch.tensor([[1.72 * math.cos(t), 1.27 * math.sin(t)] for t in turn], dtype=torch.float64)
     landed = ball.project(ring)
-    y = torch.tensor([1.35, 0.45], dtype=torch.float64)
+    y = torch.tensor([1.42, 0.3], dtype=torch.float64)
     x = ball.project(y)
 
     def at(p: Any) -> str:
@@ -362,7 +362,7 @@ def _scene(state: dict[str, Any]) -> list[tuple[str, str, str]]:
     cap = 0.75 * size
 
     def spot(p: Point, above: bool, far: float) -> tuple[str, str]:
-        return _at((min(max(p[0], -1.15), 1.15), p[1] + (far if above else -far - 0.12)))
+        return _at((min(max(p[0], -1.05), 1.05), p[1] + (far if above else -far - 0.12)))
 
     if dimension == 2:
         image = _circle(x, CIRCLE)
@@ -371,7 +371,7 @@ def _scene(state: dict[str, Any]) -> list[tuple[str, str, str]]:
     else:
         image = _path([x, x])
     rays = "".join(_path([x, _along(x, 12, d)]) for d in edges)
-    label_x, label_y = spot(x, not up, 0.22), spot(y, up or y[1] < -1.4, 0.36)
+    label_x, label_y = spot(x, not up, 0.22), spot(y, -1.4 > y[1] or (up and y[1] < 1.48), 0.36)
     return [
         ("frame", "d", _path([(0, 0), (cap, 0), (cap, cap), (0, cap)], "Z") if key == "boxbudget" else ""),
         ("set", "d", _path(shape.corners, "" if shape.equal else "Z")),
@@ -417,7 +417,7 @@ def _words(state: dict[str, Any]) -> list[tuple[str, str]]:
         ("formula", shape.formula),
         ("points", f"y = {pair(y)},  x = {pair(x)}"),
         ("active", ";  ".join(state["active"]) or "none"),
-        ("face", f"{face}, dimension {dimension}"),
+        ("smallest-face", f"{face}, dimension {dimension}"),
         ("jacobian", f"[{j11}  {j12};  {j21}  {j22}] turns the circle into {image}"),
         ("gradient", f"a loss pulls x by {pair(PULL)}; what reaches y is {reaches}"),
     ]
@@ -443,7 +443,7 @@ LINES = (
     ("formula", "set"),
     ("points", "points"),
     ("active", "active"),
-    ("face", "face"),
+    ("smallest-face", "face"),
     ("jacobian", "Jacobian J"),
     ("gradient", "gradient"),
 )
@@ -501,7 +501,7 @@ def _markup(state: dict[str, Any], moves: bool) -> str:
     lines = "".join(f'<dt>{title}</dt><dd data-part="{part}">{html.escape(words[part])}</dd>' for part, title in LINES)
     tiles = "".join(
         f'<div class="ex-tile">{title}<b data-part="violation-{part}">{words["violation-" + part]}</b></div>'
-        for part, title in (("y", "raw y is off by"), ("x", "projected x is off by"))
+        for part, title in (("y", "raw y off by"), ("x", "projected x off by"))
     )
     quiet = 'data-lm-suppress-shortcuts="true"'
     box = f'<input type="checkbox" data-layer="%s" checked {quiet}>' if moves else ""
