@@ -1,299 +1,299 @@
-"""Find the one number behind a projection: the fast scalar searches for the simplex, the l1 ball and the box with a budget.
+"""Find the one number behind the projection on a simplex or an l1 ball, exactly and fast.
 
-Each of these projections is a clip of y whose only unknown is a number, the root of a piecewise linear monotone function:
+Both projections lower all entries by one tau and cut at zero; tau is the root of a convex, piecewise linear function:
 
-    simplex          x_i = max(y_i - tau, 0)                    with  sum_i x_i = total
-    weighted l1      x_i = sign(y_i) max(|y_i| - tau w_i, 0)    with  sum_i w_i |x_i| = radius
-    box and budget   x_i = clip(y_i - mu a_i, l_i, u_i)         with  sum_i a_i x_i = budget
+    simplex    x_i = max(y_i - tau, 0)                  with  sum_i x_i = total
+    l1 ball    x_i = sign(y_i) max(|y_i| - tau, 0)      with  sum_i |x_i| = radius, or x = y where y is inside
 
-Newton's method from a lower bound climbs to the root of a convex piecewise linear function and meets it exactly, after finitely many
-steps, as soon as the set of entries above the threshold stays the same (Michelot 1986 has the simplex, Condat 2016 the field). What is
-done here is to make a step cheap: short rows are sorted; long rows with few entries above the threshold are first cut down to those
-entries, by the exact threshold of block maxima, which can only be too low; the others start from a sample, and every pass is in place.
+Newton's method from below climbs to the root and meets it exactly, as soon as the set of entries above tau stays the
+same. What this file does is to make that cheap. Short rows are sorted instead. Long rows with few entries above tau are
+first cut down to these, by the threshold of block maxima, which can only be too low. The others start from the threshold
+of a sample, and every pass over them works in place. What decides the sum is added in float64.
 
-The interface. Leading dimensions are batch dimensions, the last one is the row; tensors are finite and not differentiated here.
+The interface. Leading dimensions are batch dimensions, the last one is the row. The tensors are float32 or float64,
+finite and plain: nothing here but ``face`` is to be differentiated.
 
-    x, support = simplex(y, total)                 x, support = l1(y, radius, weights)
-    u = face(v, support)                           u = face(v, support)
+    x, support, passes = simplex(y, total)
+    x, support, passes = l1(y, radius)
+    u = face(v, support)                      the cotangent v projected on the directions of the face that x is on
 
-    x, support, mu = budget(y, lower, upper, weights, total)
-    u = face(v, support)
+``total`` and ``radius`` are floats, or tensors that broadcast against the batch shape ``y.shape[:-1]``. ``support``
+says which face x is on. It is a tuple of tensors, each with the batch dimensions of ``y`` and one more, so it may be
+mapped over; hand it on as it is. Its three forms:
 
-``total`` and ``radius`` are floats, or tensors of any shape that broadcasts against the batch shape ``y.shape[:-1]``; ``weights``,
-``lower`` and ``upper`` broadcast against ``y``. ``support`` is a tuple of one, two or three tensors which says on which face x lies. It is
-opaque, has the batch dimensions of ``y`` in front (so it may be mapped over), and is to be handed on to ``face`` as it is:
+    (q, k)           q is 1 or -1 on the support of x and 0 elsewhere, k counts it:    u = |q| v - q (q.v) / k
+    (index, q, k)    the same for the columns ``index`` alone (padding has q = 0):     u is 0 in the other columns
+    (free, q, k)     with a mask of the entries that may move (all, inside a ball):    u = free v - q (q.v) / k
 
-    (q,)            rows of one normal q with entries -1, 0, 1:       face = q (q v - mean of q v over the entries of q)
-    (m, q)          a mask m (0 or 1) and a normal q:                 face = m v - q (q.v) / (q.q)
-    (index, q)      the same as (q,), only for the columns ``index`` (integers, padded by entries with q = 0); the others are 0
+``dense(support, n)`` gives (free, q), of row length n, whichever form it is. ``passes`` counts the passes of a search
+and is 0 after a sort. ``element="lowest"`` leaves weakly active entries (y_i = tau) out of the support, ``"highest"``
+takes them in. ``max_steps`` caps the passes of the search; the sum is then too large. Under ``torch.compile`` all rows
+are sorted, which needs no decision on the host.
 
-``dense(support, n)`` gives the pair (m, q) of the second form whichever form it is; m is the mask of the entries that are free to move.
-``element="highest"`` puts weakly active entries (y_i = tau exactly) into the support, ``"lowest"`` leaves them out.
+Sources: Michelot, "A finite algorithm for finding the projection of a point onto the canonical simplex of R^n" (1986);
+Condat, "Fast projection onto the simplex and the l1 ball" (2016). The cut by block maxima is this project's own.
 """
+
+from __future__ import annotations
+
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-# Rows up to this length are sorted: below it a sort costs less than the passes of a search.
-SORT_UP_TO = 32
-# Rows from this length on may be cut down to the entries that can be above the threshold.
-CUT_FROM = 256
+# Rows up to SORT_ROWS long, and batches of up to SORT_ALL numbers: there a sort costs less than the passes of a search.
+SORT_ROWS, SORT_ALL = 32, 2048
+# Rows from CUT_ROWS long, in batches from CUT_ALL numbers: there it pays to look whether few entries can hold support.
+CUT_ROWS, CUT_ALL = 256, 32768
+
+Support = tuple[Tensor, ...]
 
 
-def simplex(y: Tensor, total: float | Tensor = 1.0, *, element: str = "lowest") -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Project the rows of ``y`` on ``{x >= 0, sum x = total}``; returns ``x`` and its support."""
-    total = _batch_column(total, y)
-    x, q, index, _ = _simplex(y, total, element)
-    return x, (q,) if index is None else (index, q)
+def simplex(
+    y: Tensor, total: float | Tensor = 1.0, *, element: str = "lowest", max_steps: int | None = None
+) -> tuple[Tensor, Support, int]:
+    """Project the rows of ``y`` on ``{x >= 0, sum x = total}``; returns x, its support and the passes used.
+
+    >>> import torch
+    >>> x, support, _ = simplex(torch.tensor([0.75, 0.5, -1.0]), 1.0)
+    >>> x
+    tensor([0.6250, 0.3750, 0.0000])
+    >>> face(torch.tensor([1.0, 0.0, 5.0]), support)
+    tensor([ 0.5000, -0.5000, -0.0000])
+    """
+    part, q, index, _, _, passes = _search(y, _column(total, y), element, max_steps)
+    k = _count(q)
+    if index is None:
+        return part, (q, k), passes
+    return torch.zeros_like(y).scatter_add_(-1, index, part), (index, q, k), passes
 
 
 def l1(
-    y: Tensor, radius: float | Tensor = 1.0, weights: Tensor | None = None, *, element: str = "lowest"
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Project the rows of ``y`` on ``{x: sum_i w_i |x_i| <= radius}`` (w = 1 if not given); returns ``x`` and its support."""
-    radius = _batch_column(radius, y)
-    size = y.abs()
-    if weights is None:
-        x, q, index, tau = _simplex(size, radius, element)
-        sign = y.sign() if index is None else y.gather(-1, index).sign()
-        outside = tau > 0 if element == "highest" else tau >= 0
-        # A row of radius 0 is the single point 0, whatever its tau.
-        outside = outside | (radius == 0)
-        q = q * sign
-        if index is None:
-            x = x * sign
-        else:
-            x = torch.zeros_like(y).scatter_add_(-1, index, x.gather(-1, index) * sign)
-        if not torch.compiler.is_compiling() and bool(outside.all()):
-            return x, (q,) if index is None else (index, q)
-        if index is not None:
-            q = torch.zeros_like(y).scatter_add_(-1, index, q)
-        free = q.abs()
-    else:
-        w = torch.broadcast_to(weights, y.shape).double()
-        tau, above = _weighted_threshold(size.double(), w, radius, element)
-        sign = y.sign()
-        x = (size.double() - tau * w).clamp_min_(0).to(y.dtype) * sign
-        outside = tau > 0 if element == "highest" else tau >= 0
-        outside = outside | (radius == 0)
-        q = (above * w).to(y.dtype) * sign
-        free = (above.bool() | (w == 0)).to(y.dtype)
-    x = torch.where(outside, x, y)
-    free = torch.where(outside, free, 1.0)
-    q = torch.where(outside, q, 0.0)
-    return x, (free, q)
+    y: Tensor, radius: float | Tensor = 1.0, *, element: str = "lowest", max_steps: int | None = None
+) -> tuple[Tensor, Support, int]:
+    """Project the rows of ``y`` on ``{x: sum |x_i| <= radius}``; returns x, its support and the passes used.
 
-
-def budget(
-    y: Tensor, lower: Tensor, upper: Tensor, weights: Tensor, total: float | Tensor, *, element: str = "lowest"
-) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
-    """Project the rows of ``y`` on ``{lower <= x <= upper, weights . x = total}``; returns ``x``, its support and ``mu``.
-
-    ``mu`` (batch shape + (1,), float64) is the multiplier of the budget: ``x = clip(y - mu weights, lower, upper)``. The set must not be
-    empty: where it is, x is a corner of the box that comes nearest to the budget.
+    >>> import torch
+    >>> l1(torch.tensor([[0.75, -0.5, 0.0], [0.25, 0.5, 0.0]]))[0]
+    tensor([[ 0.6250, -0.3750,  0.0000],
+            [ 0.2500,  0.5000,  0.0000]])
     """
-    total = _batch_column(total, y)
-    z, a = y.double(), torch.broadcast_to(weights, y.shape).double()
-    low, high = torch.broadcast_to(lower, y.shape).double(), torch.broadcast_to(upper, y.shape).double()
-    if torch.compiler.is_compiling() or y.is_cuda:
-        mu = _budget_by_breakpoints(z, low, high, a, total)
-    else:
-        mu, done = _budget_by_newton(z, low, high, a, total)
-        if not bool(done.all()):
-            mu = torch.where(done, mu, _budget_by_breakpoints(z, low, high, a, total))
-    moved = z - mu * a
-    x = torch.minimum(torch.maximum(moved, low), high).to(y.dtype)
-    if element == "highest":
-        free = (moved >= low) & (moved <= high) & (low < high)
-    else:
-        free = (moved > low) & (moved < high)
-    free = free.to(y.dtype)
-    return x, (free, free * a.to(y.dtype)), mu
+    radius = _column(radius, y)
+    part, q, index, tau, origin, passes = _search(y.abs(), radius, element, max_steps)
+    tau = tau + origin
+    # On the sphere itself (tau = 0) the lowest element counts the constraint as active. Radius 0 has no inside.
+    inside = (tau < 0 if element == "lowest" else tau <= 0) & (torch.as_tensor(radius, device=y.device) > 0)
+    sign = (y if index is None else y.gather(-1, index)).sign()
+    part, q, k = part.mul_(sign), q * sign, _count(q)
+    x = part if index is None else torch.zeros_like(y).scatter_add_(-1, index, part)
+    if not torch.compiler.is_compiling() and not bool(inside.any()):
+        return x, (q, k) if index is None else (index, q, k), passes
+    if index is not None:
+        q = torch.zeros_like(y).scatter_add_(-1, index, q)
+    q = q.masked_fill(inside, 0.0)
+    return torch.where(inside, y, x), (q.abs().masked_fill(inside, 1.0), q, k), passes
 
 
-def face(v: Tensor, support: tuple[Tensor, ...]) -> Tensor:
-    """Project ``v`` on the directions of the face that ``support`` describes (see the module's text); linear in ``v``."""
-    if len(support) == 1:
-        (q,) = support
-        return _along(v, q)
-    first, q = support
-    if not first.is_floating_point():
-        index = first.expand(v.shape[:-1] + first.shape[-1:])
-        return torch.zeros_like(v).scatter_add(-1, index, _along(v.gather(-1, index), q))
-    square = (q * q).sum(-1, keepdim=True)
-    slope = (q * v).sum(-1, keepdim=True) / torch.where(square == 0, 1.0, square)
-    return first * v - q * slope
+def face(v: Tensor, support: Support) -> Tensor:
+    """Project ``v`` on the directions of the face: linear in v, and differentiable."""
+    if len(support) == 2:
+        q, k = support
+        return _across(v, q, k)
+    first, q, k = support
+    if first.is_floating_point():
+        return first * v - q * ((q * v).sum(-1, keepdim=True) / k)
+    return torch.zeros_like(v).scatter_add_(-1, first, _across(v.gather(-1, first), q, k))
 
 
-def dense(support: tuple[Tensor, ...], n: int) -> tuple[Tensor, Tensor]:
-    """The mask of the free entries and the normal on them, both of row length ``n``, whatever the form of ``support``."""
-    if len(support) == 1:
+def dense(support: Support, n: int) -> tuple[Tensor, Tensor]:
+    """Return the mask of the entries that may move and the normal q, of row length n, whatever the form of ``support``.
+
+    >>> import torch
+    >>> dense(l1(torch.tensor([0.0, -3.0]))[1], 2)
+    (tensor([0., 1.]), tensor([ 0., -1.]))
+    """
+    if len(support) == 2:
         return support[0].abs(), support[0]
-    first, q = support
-    if not first.is_floating_point():
-        q = q.new_zeros(q.shape[:-1] + (n,)).scatter_add_(-1, first, q)
-        return q.abs(), q
-    return first, q
+    first, q, _ = support
+    if first.is_floating_point():
+        return first, q
+    q = q.new_zeros((*q.shape[:-1], n)).scatter_add_(-1, first, q)
+    return q.abs(), q
 
 
-def all_finite(y: Tensor) -> bool:
-    """Whether no entry is NaN or infinite, by one sum; the entries are looked at one by one only where the sum is not finite."""
-    return bool(torch.isfinite(y.sum())) or bool(torch.isfinite(y).all())
-
-
-def _along(v: Tensor, q: Tensor) -> Tensor:
-    """The part of v on the support of q (entries -1, 0, 1) that is orthogonal to q."""
-    count = q.abs().sum(-1, keepdim=True).clamp_min_(1.0)
+def _across(v: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """The part of v on the support of q that is orthogonal to q, for entries -1, 0, 1."""
     along = v * q
-    return (along - along.sum(-1, keepdim=True) / count) * q
+    return along.sub_(along.sum(-1, keepdim=True).div_(k)).mul_(q)
 
 
-def _batch_column(value: float | Tensor, y: Tensor) -> float | Tensor:
-    """A number per row as a column in float64; a float stays one."""
+def _count(q: Tensor) -> Tensor:
+    """How many entries of a mask are 1; at least 1, as it divides."""
+    return q.sum(-1, keepdim=True).clamp_min_(1.0)
+
+
+def _column(value: float | Tensor, y: Tensor) -> float | Tensor:
+    """A number per row, as a float64 column; a float stays one."""
     if not isinstance(value, Tensor):
-        return float(value)
+        return value
     return torch.broadcast_to(value, y.shape[:-1]).double().unsqueeze(-1)
 
 
-def _simplex(y: Tensor, total: float | Tensor, element: str):
-    """x, the mask of the support, its columns (None: all) and the threshold."""
+def _search(y: Tensor, total: float | Tensor, element: str, max_steps: int | None):
+    """The simplex: entries of x, mask of the support, their columns (None: all), tau - origin, origin, passes."""
     n = y.shape[-1]
-    if n <= SORT_UP_TO or torch.compiler.is_compiling() or y.numel() == 0:
-        top = y.amax(-1, keepdim=True) if y.numel() else y.new_zeros(y.shape[:-1] + (1,))
-        return _finish(y, top, total, element, _sorted_threshold)
+    if max_steps is None and (n <= SORT_ROWS or y.numel() <= SORT_ALL or torch.compiler.is_compiling()):
+        return _by_sorting(y, total, element)
     rows = y.reshape(-1, n)
     if isinstance(total, Tensor):
         total = total.reshape(-1, 1)
-    top = rows.amax(-1, keepdim=True)
-    x, q, index, tau = _finish(rows, top, total, element, _newton_threshold)
-    shape = y.shape[:-1]
-    return x.view(y.shape), q.view(y.shape), index, tau.view(shape + (1,))
+    found = None
+    if max_steps is None and n >= CUT_ROWS and y.numel() >= CUT_ALL and not y.is_cuda:
+        found = _by_cutting(rows.contiguous(), total, element)
+    part, q, index, tau, origin, passes = found or _by_climbing(rows, total, element, max_steps)
+    if y.dim() != 2:
+        batch = y.shape[:-1]
+        index = None if index is None else index.view(*batch, -1)
+        part, q, tau, origin = (t.view(*batch, -1) for t in (part, q, tau, origin))
+    return part, q, index, tau, origin, passes
 
 
-def _finish(y: Tensor, top: Tensor, total: float | Tensor, element: str, search):
-    shifted = (y - top).double()
-    tau = search(shifted, total)
-    x = (shifted - tau).clamp_min_(0).to(y.dtype)
-    q = (shifted >= tau).to(y.dtype) if element == "highest" else x.sign()
-    if element == "highest":
-        q = torch.where(torch.as_tensor(total, device=y.device) > 0, q, 0.0)
-    return x, q, None, tau + top
+@lru_cache(maxsize=64)
+def _ranks(n: int, device: torch.device) -> Tensor:
+    return torch.arange(1, n + 1, dtype=torch.float64, device=device)
 
 
 def _sorted_threshold(y: Tensor, total: float | Tensor) -> Tensor:
-    """The threshold of each row: of all the lower bounds (sum of the k largest - total) / k the largest one."""
-    largest = torch.sort(y, dim=-1, descending=True)[0]
-    ranks = torch.arange(1, y.shape[-1] + 1, dtype=y.dtype, device=y.device)
-    return largest.cumsum(-1).sub_(total).div_(ranks).amax(-1, keepdim=True)
+    """The largest of the lower bounds (sum of the k largest entries - total) / k, which is the threshold itself."""
+    # A traced tensor must not stay in the cache.
+    plain = type(y) is Tensor and not torch.compiler.is_compiling()
+    ranks = (_ranks if plain else _ranks.__wrapped__)(y.shape[-1], y.device)
+    largest = torch.sort(y, -1, True)[0]
+    return largest.cumsum(-1, dtype=torch.float64).sub_(total).div_(ranks).amax(-1, keepdim=True)
 
 
-def _newton_threshold(y: Tensor, total: float | Tensor) -> Tensor:
-    """The threshold of each row (largest entry 0) by Newton's method from a lower bound."""
+def _by_sorting(y: Tensor, total: float | Tensor, element: str):
+    if y.numel() == 0:
+        return torch.zeros_like(y), torch.zeros_like(y), None, y.sum(-1, keepdim=True), y.sum(-1, keepdim=True), 0
+    top = y.amax(-1, keepdim=True)
+    shifted = y - top
+    tau = _sorted_threshold(shifted, total)
+    if element == "highest":
+        q = (shifted >= tau).to(y.dtype) * (total > 0)
+        return shifted.sub_(tau).clamp_min_(0), q, None, tau, top, 0
+    part = shifted.sub_(tau).clamp_min_(0)
+    return part, part.sign(), None, tau, top, 0
+
+
+def _by_cutting(y: Tensor, total: float | Tensor, element: str):
+    """Long rows with few entries above tau: one pass over y finds them, the rest is small. None where they are many.
+
+    A block is the set of columns that agree modulo ``width``. The threshold of the block maxima is at most that of all
+    entries, so where the maximum of a block lies below it, the block holds no support.
+    """
+    rows, n = y.shape
+    depth = max(4, round(n**0.5 / 6))
+    width = -(-n // depth)
+    last = n - width
+    peak = y[:, : width * (depth - 1)].unflatten(1, (depth - 1, width)).amax(1)
+    # Where depth does not divide n, the last line of columns overlaps the one before it.
+    torch.maximum(peak, y[:, last:], out=peak)
+    top = peak.amax(-1, keepdim=True)
+    peak.sub_(top)
+    spare = torch.empty_like(peak)
+    low = torch.zeros_like(top).sub_(total)
+    for _ in range(2):
+        excess = torch.sub(peak, low, out=spare).clamp_min_(0).sum(-1, keepdim=True).sub_(total)
+        count = spare.sign_().sum(-1, keepdim=True)
+        low.add_(excess.div_(count.clamp_min(1.0)))
+    if float(count.sum()) * depth * 8 > y.numel():
+        return None
+    low.sub_(1e-5 * total)  # rounding must not lift the bound above the threshold
+    block = (peak > low).view(-1).nonzero().squeeze(1)
+    row = block // width
+    line = torch.arange(depth, device=y.device) * width
+    line[-1] = last
+    place = (row * last + block).unsqueeze(1) + line
+    value = y.view(-1).index_select(0, place.view(-1)).view_as(place)
+    bound = torch.cat([top, low], 1).index_select(0, row)
+    held = value.sub_(bound[:, :1]) > bound[:, 1:]
+    if depth * width != n:
+        held[:, -1].logical_and_(block - row * width >= (depth - 1) * width - last)
+    place, value = place.masked_select(held), value.masked_select(held)
+    # The entries that are left, row by row, into a matrix as wide as the row that has most of them.
+    row = place // n
+    counts = torch.bincount(row, minlength=rows)
+    most = max(int(counts.max()), 1)
+    first = torch.arange(rows, device=y.device) * most - counts.cumsum(0) + counts
+    slot = torch.arange(row.shape[0], device=y.device) + first.index_select(0, row)
+    index = torch.zeros(rows * most, dtype=torch.int64, device=y.device)
+    index = index.scatter_(0, slot, place - row * n).view(rows, most)
+    near = torch.full((rows * most,), -torch.inf, dtype=y.dtype, device=y.device)
+    near = near.scatter_(0, slot, value).view(rows, most)
+    tau = _sorted_threshold(near, total)
+    if element == "highest":
+        q = (near >= tau).to(y.dtype) * (total > 0)
+        return near.sub_(tau).clamp_min_(0), q, index, tau, top, 2
+    part = near.sub_(tau).clamp_min_(0)
+    return part, part.sign(), index, tau, top, 2
+
+
+def _by_climbing(y: Tensor, total: float | Tensor, element: str, max_steps: int | None):
+    """Newton's method on whole rows, in place; masks are numbers, as a product with a bool tensor is slow on a CPU.
+
+    A step from anywhere lands at or below the root, and from there on each one climbs. Sets above a threshold are
+    nested: where their count stays the same they do, and then the last step was exact.
+    """
     n = y.shape[-1]
-    tau = (
-        ((y.sum(-1, keepdim=True) - total) / n).clamp_min_(0.0 - total)
-        if not isinstance(total, Tensor)
-        else torch.maximum((y.sum(-1, keepdim=True) - total) / n, -total)
-    )
-    before = None
-    for _ in range(n + 2):
-        above = (y > tau).double()
-        count = above.sum(-1, keepdim=True)
+    top = y.amax(-1, keepdim=True)
+    origin = _first_guess(y, top, total)
+    shifted = y - origin
+    above, spare = torch.empty_like(y), torch.empty_like(y)
+    tau = torch.zeros_like(top, dtype=torch.float64)
+    lowest = (top - origin).double() - total  # the step where the guess lies above all entries
+    before, moved, passes = None, False, 0
+    while max_steps is None or passes < max_steps:
+        at = tau.to(y.dtype)
+        count = torch.gt(shifted, at, out=above).sum(-1, keepdim=True)
         if before is not None and torch.equal(count, before):
-            break
-        step = ((y * above).sum(-1, keepdim=True) - total) / count.clamp_min(1.0)
-        tau = torch.where(count > 0, torch.maximum(tau, step), tau)
+            if moved or float((at.abs() * n - total).max()) <= 0:
+                break
+            # The guess was poor. Measured from the root itself, rounding weighs nothing.
+            shifted.sub_(at)
+            origin, tau, lowest = origin + at, tau - at, lowest - at
+            before, moved = None, True
+            continue
+        sum_above = _sum64(torch.maximum(shifted, at, out=spare)) - (n - count) * at.double()
+        step = torch.where(count > 0, (sum_above - total) / count, lowest)
+        tau = step if before is None else torch.maximum(step, tau)
         before = count
-    return tau
+        passes += 1
+    if element == "highest":
+        above = (shifted >= tau.to(y.dtype)).to(y.dtype) * (total > 0)
+    part = shifted.sub_(tau.to(y.dtype)).clamp_min_(0)
+    return part, part.sign() if max_steps is not None else above, None, tau, origin, passes
 
 
-def _weighted_threshold(size: Tensor, w: Tensor, radius: float | Tensor, element: str) -> tuple[Tensor, Tensor]:
-    """The root tau of sum_i w_i (size_i - tau w_i)_+ = radius for each row, and the mask of size_i > tau w_i with w_i > 0."""
-    square = w * w
-    weighted = size * w
-    best = torch.where(w > 0, (weighted - radius) / torch.where(w > 0, square, 1.0), -torch.inf).amax(-1, keepdim=True)
-    everything = square.sum(-1, keepdim=True)
-    tau = torch.maximum(best, (weighted.sum(-1, keepdim=True) - radius) / torch.where(everything > 0, everything, 1.0))
-    compiling = torch.compiler.is_compiling()
-    if compiling:
-        return _weighted_by_sorting(size, w, radius, element)
-    before = None
-    for _ in range(size.shape[-1] + 2):
-        above = ((size > tau * w) & (w > 0)).double()
-        count = above.sum(-1, keepdim=True)
-        if before is not None and torch.equal(count, before):
-            break
-        slope = (square * above).sum(-1, keepdim=True)
-        step = ((weighted * above).sum(-1, keepdim=True) - radius) / torch.where(slope > 0, slope, 1.0)
-        tau = torch.where(slope > 0, torch.maximum(tau, step), tau)
-        before = count
-    above = ((size >= tau * w) if element == "highest" else (size > tau * w)) & (w > 0)
-    return tau, above.double()
-
-
-def _weighted_by_sorting(size: Tensor, w: Tensor, radius: float | Tensor, element: str) -> tuple[Tensor, Tensor]:
-    """The same by sorting the breakpoints: the largest of the lower bounds that the k largest ratios give."""
-    ratio = torch.where(w > 0, size / torch.where(w > 0, w, 1.0), -torch.inf)
-    order = ratio.argsort(-1, descending=True)
-    w_sorted, size_sorted = w.gather(-1, order), size.gather(-1, order)
-    slope = (w_sorted * w_sorted).cumsum(-1)
-    bound = ((w_sorted * size_sorted).cumsum(-1) - radius) / torch.where(slope > 0, slope, 1.0)
-    tau = torch.where(slope > 0, bound, -torch.inf).amax(-1, keepdim=True)
-    above = ((size >= tau * w) if element == "highest" else (size > tau * w)) & (w > 0)
-    return tau, above.double()
-
-
-def _balance(mu: Tensor, y: Tensor, low: Tensor, high: Tensor, a: Tensor, total: float | Tensor):
-    """What the budget lacks at mu: h(mu) - total, its rate -h'(mu), and the size of the terms in it."""
-    moved = y - mu * a
-    terms = torch.minimum(torch.maximum(moved, low), high) * a
-    free = ((moved > low) & (moved < high)).double()
-    return terms.sum(-1, keepdim=True) - total, (a * a * free).sum(-1, keepdim=True), terms.abs().sum(-1, keepdim=True)
-
-
-def _budget_by_newton(y: Tensor, low: Tensor, high: Tensor, a: Tensor, total: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Newton's method in a shrinking bracket; ``done`` says in which rows it met the root."""
-    mu = y.new_zeros(y.shape[:-1] + (1,))
-    left, right = torch.full_like(mu, -torch.inf), torch.full_like(mu, torch.inf)
-    done = torch.zeros_like(mu, dtype=torch.bool)
-    eps = 4 * torch.finfo(torch.float64).eps
-    for _ in range(40):
-        excess, rate, scale = _balance(mu, y, low, high, a, total)
-        done = excess.abs() <= eps * scale
-        if bool(done.all()):
-            break
-        left, right = torch.where(excess > 0, mu, left), torch.where(excess < 0, mu, right)
-        step = mu + excess / rate
-        middle = (left + right) / 2
-        inside = (step > left) & (step < right)
-        mu = torch.where(done, mu, torch.where(inside, step, middle))
-        mu = torch.where(mu.isfinite(), mu, 0.0)
-    return mu, done
-
-
-def _budget_by_breakpoints(y: Tensor, low: Tensor, high: Tensor, a: Tensor, total: float | Tensor) -> Tensor:
-    """The root by halving the sorted breakpoints of h: a number of passes that depends on the row length alone."""
+def _first_guess(y: Tensor, top: Tensor, total: float | Tensor) -> Tensor:
+    """Near the threshold: a lower bound from the sum or the maximum; for long rows the threshold of a sample."""
     n = y.shape[-1]
-    safe = torch.where(a == 0, 1.0, a)
-    points = torch.cat([(y - low) / safe, (y - high) / safe], -1)
-    points = torch.where(torch.cat([a == 0, a == 0], -1) | ~points.isfinite(), torch.inf, points).sort(-1)[0]
-    # The root lies in [points[first], points[last]], where -1 and 2n stand for the infinities.
-    first = torch.full(y.shape[:-1] + (1,), -1, dtype=torch.int64, device=y.device)
-    last = torch.full_like(first, 2 * n)
-    for _ in range((2 * n).bit_length()):
-        middle = (first + last) // 2
-        at = points.gather(-1, middle.clamp(0, 2 * n - 1))
-        excess, _, _ = _balance(torch.where(at.isfinite(), at, 0.0), y, low, high, a, total)
-        right_of = at.isfinite() & (excess >= 0) & (last - first > 1)
-        first = torch.where(right_of, middle, first)
-        last = torch.where(right_of | (last - first <= 1), last, middle)
-    left = torch.where(first < 0, -torch.inf, points.gather(-1, first.clamp(0, 2 * n - 1)))
-    right = torch.where(last >= 2 * n, torch.inf, points.gather(-1, last.clamp(0, 2 * n - 1)))
-    start = torch.where(
-        left.isfinite(),
-        torch.where(right.isfinite(), (left + right) / 2, left + 1),
-        torch.where(right.isfinite(), right - 1, 0.0),
-    )
-    excess, rate, _ = _balance(start, y, low, high, a, total)
-    root = start + excess / torch.where(rate > 0, rate, 1.0)
-    return torch.minimum(torch.maximum(torch.where(rate > 0, root, start), left), right)
+    stride = n // 256
+    if stride < 2:
+        return torch.maximum((y.sum(-1, keepdim=True) - total) / n, top - total).to(y.dtype)
+    sample = y[:, ::stride] - top
+    size = sample.shape[-1]
+    share = total * (size / n)
+    tau = torch.maximum((sample.sum(-1, keepdim=True) - share) / size, torch.zeros_like(top) - share).to(y.dtype)
+    spare = torch.empty_like(sample)
+    for _ in range(4):
+        excess = torch.sub(sample, tau, out=spare).clamp_min_(0).sum(-1, keepdim=True) - share
+        tau = tau + (excess / spare.sign_().sum(-1, keepdim=True).clamp_min_(1.0)).to(y.dtype)
+    return tau + top
+
+
+def _sum64(y: Tensor) -> Tensor:
+    """Row sums in float64; of long float32 rows eight entries at a time are added in float32, four times faster."""
+    n = y.shape[-1]
+    if n < CUT_ROWS or n % 8 or y.dtype == torch.float64:
+        return y.sum(-1, keepdim=True, dtype=torch.float64)
+    return y.view(-1, 8, n // 8).sum(1).sum(-1, keepdim=True, dtype=torch.float64)
