@@ -5,8 +5,8 @@ verdict of a few lines. It never raises on a wrong answer, so that a lab always 
 function that the lab goes on with: the learner's own when it is right, lablib's otherwise.
 
 The exercises are data, one module for each lab in ``lablib.teaching.exercises``. An exercise holds the cases that an
-answer is tried on, the properties that it must have, and the misconceptions that its checker knows: each of these makes a
-typical mistake on purpose. A learner whose results equal that mistake's is told so.
+answer is tried on, the properties that it must have, and the misconceptions that its checker knows: each of these makes
+a typical mistake on purpose. A learner whose results equal that mistake's is told so.
 """
 
 from __future__ import annotations
@@ -247,19 +247,30 @@ def attempt(function: Callable[..., Any], case: Case) -> Any:
         return None
 
 
+_known: dict[tuple[str, str, str], Tensor] = {}
+
+
+def known(exercise: Exercise, case: Case, mistake: Misconception | None = None) -> Tensor:
+    """What the slow reference, or a misconception, gives on a case; computed once, since cases never change."""
+    key = (exercise.name, case.name, mistake.name if mistake else "")
+    if key not in _known:
+        _known[key] = attempt(mistake.imitate if mistake else exercise.reference, case)
+    return _known[key]
+
+
 def recognise(exercise: Exercise, answer: Callable[..., Tensor], cases: list[Case]) -> Misconception | None:
     """The misconception that an answer shows: equal results on most of the cases where the mistake matters."""
     results = [(case, out) for case in cases if isinstance(out := attempt(answer, case), Tensor)]
     best, best_share = None, 0.5
-    for misconception in exercise.misconceptions:
+    for mistake in exercise.misconceptions:
         telling = [
-            same(out, imitation)
+            same(out, known(exercise, case, mistake))
             for case, out in results
-            if not same(imitation := attempt(misconception.imitate, case), attempt(exercise.reference, case))
+            if not same(known(exercise, case, mistake), known(exercise, case))
         ]
         share = sum(telling) / max(len(telling), 1)
         if share > best_share:
-            best, best_share = misconception, share
+            best, best_share = mistake, share
     return best
 
 
@@ -306,7 +317,7 @@ def judge(name: str, answer: Any) -> Verdict:
             for prop in exercise.properties:
                 prop(exercise, answer, case)
     except Wrong as wrong:
-        known = None if prop is exercise.properties[0] else recognise(exercise, answer, cases)
+        mistake = None if prop is exercise.properties[0] else recognise(exercise, answer, cases)
         return Verdict(
             name,
             answered=True,
@@ -315,8 +326,8 @@ def judge(name: str, answer: Any) -> Verdict:
             given=wrong.given,
             expected=wrong.expected,
             got=wrong.got,
-            hint=known.hint if known else wrong.hint,
-            misconception=known.name if known else "",
+            hint=mistake.hint if mistake else wrong.hint,
+            misconception=mistake.name if mistake else "",
             goes_on="lablib's version",
         )
     return Verdict(name, answered=True, passed=True, remark=exercise.right, goes_on="your function")
