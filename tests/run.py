@@ -181,6 +181,7 @@ def run(command: list[str], log, env: dict[str, str], show: bool) -> int:
         raise
     finally:
         late.cancel()
+        child.stdout.close()
     return 124 if code == -signal.SIGKILL else code
 
 
