@@ -77,10 +77,17 @@
     }
     const violation = (p) => Math.max(
       0, ...equal.map(([a, b]) => Math.abs(dot(a, p) - b)), ...rows.map(([a, b]) => dot(a, p) - b));
-    const away = along(y, -1, x);
+    const away = along(y, -1, x), [p, q] = tight.map((row) => row[0]);
+    // A kink: a row is active, yet its multiplier is zero.
+    let multipliers = tight.map(([a]) => equal.length ? dot(away, along(a, -dot(a, first) / dot(first, first), first)) : dot(away, a));
+    if (q && !equal.length) {
+      const det = p[0] * q[1] - p[1] * q[0];
+      multipliers = [(away[0] * q[1] - away[1] * q[0]) / det, (p[0] * away[1] - p[1] * away[0]) / det];
+    }
+    const kink = multipliers.some((value) => value < NEAR);
     const gap = set === "affine" ? 0 : Math.max(...corners.map((z) => dot(away, along(z, -1, x))));
     return {
-      set, size, y: y.slice(), x, face_dimension: dimension, active: active.map((row) => row[2]), jacobian,
+      set, size, y: y.slice(), x, face_dimension: dimension, active: active.map((row) => row[2]), jacobian, kink,
       violation_y: violation(y), violation_x: violation(x), gap, descent: [dot(jacobian[0], PULL), dot(jacobian[1], PULL)],
     };
   }
@@ -122,7 +129,7 @@
     const inside = Math.hypot(y[0] - x[0], y[1] - x[1]) < NEAR, up = y[1] >= x[1];
     const tangent = dimension === 1 ? unit(Math.abs(J[0][0]) >= Math.abs(J[1][1]) ? [J[0][0], J[1][0]] : [J[0][1], J[1][1]]) : null;
     const spot = (p, above, far) => [clip(p[0], -1.05, 1.05), p[1] + (above ? far : -far - 0.12)];
-    const labelY = spot(y, -1.4 > y[1] || (up && y[1] < 1.48), 0.36), labelX = spot(x, !up, 0.22);
+    const labelY = spot(y, y[1] < -1.4 || (up && y[1] < 1.48), 0.36), labelX = spot(x, !up, 0.22);
     const at = (p) => [fixed(HALF + SCALE * p[0], 1, "-"), fixed(HALF - SCALE * p[1], 1, "-")];
     const image = dimension === 2 ? circle(x, CIRCLE) : dimension === 1 ? bar(x, tangent, CIRCLE) : path([x, x]);
     const rays = edges.map((d) => path([x, along(x, 12, d)])).join("");
@@ -151,6 +158,7 @@
     const offY = fixed(state.violation_y, 3), offX = fixed(state.violation_x, 3);
     const face = dimension === 0 ? "a corner" : dimension === 2 ? "the whole set" : !flat ? "an edge" : set === "affine" ? "the whole line" : "the whole segment";
     const image = ["a point", "a segment", "itself"][dimension];
+    const choice = state.kink ? "; at this kink a larger image is legal too" : "";
     const reaches = Math.hypot(...descent) < NEAR ? "nothing: training stands still" : pair(descent);
     return [
       ["violation-y", offY],
@@ -160,7 +168,7 @@
       ["points", `y = ${pair(y)},  x = ${pair(x)}`],
       ["active", state.active.join(";  ") || "none"],
       ["smallest-face", `${face}, dimension ${dimension}`],
-      ["jacobian", `[${fixed(J[0][0], 2)}  ${fixed(J[0][1], 2)};  ${fixed(J[1][0], 2)}  ${fixed(J[1][1], 2)}] turns the circle into ${image}`],
+      ["jacobian", `[${fixed(J[0][0], 2)}  ${fixed(J[0][1], 2)};  ${fixed(J[1][0], 2)}  ${fixed(J[1][1], 2)}] turns the circle into ${image}${choice}`],
       ["gradient", `a loss pulls x by ${pair(PULL)}; what reaches y is ${reaches}`],
     ];
   }
@@ -230,6 +238,8 @@
     svg.addEventListener("pointermove", (event) => { if (event.pointerId === held) pointed(event); });
     for (const name of ["pointerup", "pointercancel"]) svg.addEventListener(name, () => { held = null; });
     svg.addEventListener("click", pointed);
+    // Chromium scrolls away with a finger on a part of an SVG even where touch-action is none; this holds the page still.
+    part.y.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
 
     root.explore = explore;
     root.scene = scene;

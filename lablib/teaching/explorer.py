@@ -6,8 +6,8 @@ Numbers only, a pure function of its parameters, computed with lablib's sets:
     explorer.explore("simplex", y=(1.5, 0.5), size=1.0)
 
 A dict: `x` (the projection), `face_dimension`, `active` (names of the active constraints), `jacobian` (the HS-Jacobian
-at y, 2 by 2), `violation_y`, `violation_x`, `gap` (normal-cone certificate), `descent` (what of a loss's pull on x
-reaches y).
+at y, 2 by 2: its smallest element), `kink` (whether it has larger ones), `violation_y`, `violation_x`, `gap` (normal-cone
+certificate), `descent` (what of a loss's pull on x reaches y).
 
 In a page, with no kernel and no network; the first state shows without script too:
 
@@ -82,6 +82,10 @@ def explore(set: str, y: Point, size: float = 1.0) -> dict[str, Any]:
     The set of size s is: box |x_i| <= s; simplex x_1 + x_2 = s, x >= 0; l1ball |x_1| + |x_2| <= s; boxbudget
     x_1 + 2 x_2 = s, 0 <= x_i <= 3s/4; affine x_1 + 2 x_2 = s. `descent` is J (0, 1): the part that reaches y of a loss
     which wants x_2 to grow. Errors: ValueError for an unknown set, a size not positive, a y that is not two numbers.
+
+    >>> found = explore("simplex", (1.5, 0.25))
+    >>> found["x"], found["active"], found["violation_y"]
+    ((1.0, 0.0), ['x₁ + x₂ = 1.00', 'x₂ ≥ 0'], 0.75)
     """
     key = _key(set)
     if not (math.isfinite(size) and size > 0):
@@ -92,6 +96,7 @@ def explore(set: str, y: Point, size: float = 1.0) -> dict[str, Any]:
     raw = torch.tensor([float(y[0]), float(y[1])], dtype=torch.float64)
     x, info = s.project(raw, return_info=True)
     jacobian = torch.autograd.functional.jacobian(s.project, raw)
+    largest = torch.autograd.functional.jacobian(lambda at: s.project(at, element="highest"), raw)
     shape = _shape(key, float(size))
     point = (float(x[0]), float(x[1]))
     active = [name for _, _, name in shape.equal] + [name for _, _, name in _tight(shape, point)]
@@ -103,6 +108,7 @@ def explore(set: str, y: Point, size: float = 1.0) -> dict[str, Any]:
         "face_dimension": round(float(jacobian.trace())),
         "active": active,
         "jacobian": jacobian.tolist(),
+        "kink": round(float(largest.trace())) > round(float(jacobian.trace())),
         "violation_y": float(s.violation(raw)),
         "violation_x": float(s.violation(x)),
         "gap": float(info.gap),
@@ -111,12 +117,20 @@ def explore(set: str, y: Point, size: float = 1.0) -> dict[str, Any]:
 
 
 def explorer(set: str = "l1ball", y: Point = (1.375, 0.75), size: float = 1.0) -> Explorer:
-    """Return the explorer as HTML that moves by mouse, touch and keyboard with no kernel; it starts in this state."""
+    """Return the explorer as HTML that moves by mouse, touch and keyboard with no kernel; it starts in this state.
+
+    >>> explorer("simplex", (1.5, 0.25))
+    Explorer(set='simplex', y=(1.5, 0.25), size=1.0)
+    """
     return Explorer(*_state(set, y, size))
 
 
 def live(set: str = "l1ball", y: Point = (1.375, 0.75), size: float = 1.0) -> Any:
-    """Return the explorer as an ipywidgets box: a menu and three sliders, with `explore` run in Python at each move."""
+    """Return the explorer as an ipywidgets box: a menu and three sliders, with `explore` run in Python at each move.
+
+    >>> [part.description for part in live().children][:4]
+    ['set', 'y₁', 'y₂', 'size s']
+    """
     try:
         import ipywidgets
     except ImportError as error:
@@ -176,7 +190,11 @@ class Picture:
 
 
 def still(title: str = STILL_TITLE) -> Picture:
-    """Return the front page's picture: predictions all round a feasible set, each on its way to its projection."""
+    """Return the front page's picture: predictions all round a feasible set, each on its way to its projection.
+
+    >>> still().svg.count("<svg")
+    1
+    """
     ball = sets.L1Ball(2, radius=1.0, weights=torch.tensor([1.0, 1.4], dtype=torch.float64))
     turn = [math.pi * (i + 0.5) / 36 for i in range(72)]
     ring = torch.tensor([[1.72 * math.cos(t), 1.27 * math.sin(t)] for t in turn], dtype=torch.float64)
@@ -371,7 +389,7 @@ def _scene(state: dict[str, Any]) -> list[tuple[str, str, str]]:
     else:
         image = _path([x, x])
     rays = "".join(_path([x, _along(x, 12, d)]) for d in edges)
-    label_x, label_y = spot(x, not up, 0.22), spot(y, -1.4 > y[1] or (up and y[1] < 1.48), 0.36)
+    label_x, label_y = spot(x, not up, 0.22), spot(y, y[1] < -1.4 or (up and y[1] < 1.48), 0.36)
     return [
         ("frame", "d", _path([(0, 0), (cap, 0), (cap, cap), (0, cap)], "Z") if key == "boxbudget" else ""),
         ("set", "d", _path(shape.corners, "" if shape.equal else "Z")),
@@ -410,6 +428,7 @@ def _words(state: dict[str, Any]) -> list[tuple[str, str]]:
     image = ("a point", "a segment", "itself")[dimension]
     (j11, j12), (j21, j22) = ([_fixed(v, 2) for v in row] for row in state["jacobian"])
     reaches = pair(state["descent"]) if math.hypot(*state["descent"]) >= NEAR else "nothing: training stands still"
+    choice = "; at this kink a larger image is legal too" if state["kink"] else ""
     return [
         ("violation-y", off_y),
         ("violation-x", off_x),
@@ -418,7 +437,7 @@ def _words(state: dict[str, Any]) -> list[tuple[str, str]]:
         ("points", f"y = {pair(y)},  x = {pair(x)}"),
         ("active", ";  ".join(state["active"]) or "none"),
         ("smallest-face", f"{face}, dimension {dimension}"),
-        ("jacobian", f"[{j11}  {j12};  {j21}  {j22}] turns the circle into {image}"),
+        ("jacobian", f"[{j11}  {j12};  {j21}  {j22}] turns the circle into {image}{choice}"),
         ("gradient", f"a loss pulls x by {pair(PULL)}; what reaches y is {reaches}"),
     ]
 

@@ -120,6 +120,13 @@ def test_names_of_sets_are_those_of_lablib():
         assert explorer.explore(name, (1.0, 1.0))["violation_x"] < 1e-12
 
 
+def test_a_kink_is_where_two_pieces_meet():
+    """On the border between the strip of an edge and the cone of a corner, and at no point beside it."""
+    for y, kink in (((1.5, 0.5), True), ((1.5, 0.484375), False), ((1.5, 0.515625), False), ((0.5, 0.5), True)):
+        assert explorer.explore("l1ball", y)["kink"] is kink, y
+    assert "larger image" in dict(explorer._words(explorer.explore("l1ball", (1.5, 0.5))))["jacobian"]
+
+
 # --- the twin --------------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +135,7 @@ def test_twin_agrees_on_500_states(show, found):
     assert len(found) == 500
     assert {s["set"] for s in found} == set(explorer.SETS)
     assert {s["face_dimension"] for s in found} == {0, 1, 2}
+    assert sum(s["kink"] for s in found) > 40
     page = show(explorer.explorer()._repr_html_())
     asked = [[s["set"], s["y"], s["size"]] for s in found]
     twins = page.evaluate(
@@ -140,7 +148,7 @@ def test_twin_agrees_on_500_states(show, found):
     for state, twin in zip(found, twins, strict=True):
         other = twin["found"]
         assert set(other) == set(state)
-        for name in ("active", "face_dimension", "set"):
+        for name in ("active", "face_dimension", "kink", "set"):
             assert other[name] == state[name], state
         for name in ("x", "y", "jacobian", "violation_y", "violation_x", "gap", "descent", "size"):
             worst = max(worst, float(np.abs(np.array(state[name]) - np.array(other[name])).max()))
