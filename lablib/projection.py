@@ -104,18 +104,18 @@ class Projection(torch.autograd.Function):
         u = convex_set.face_project(x, v, active) if ctx.needs_input_grad[0] else None
         if not any(ctx.needs_input_grad[3:]):
             return (u, None, None, *[None] * len(tensors))
-        return (u, None, None, *convex_set.data_gradient(y, x, v, active))
+        return (u, None, None, *_data_gradient(convex_set, y, x, v, active))
 
     @staticmethod
     def jvp(ctx, dy, _set, _call, *dtensors):
         """Return J dy plus what the data's change moves x by."""
-        convex_set, x, active, y, tensors = Projection._recall(ctx)
+        convex_set, x, active, y, _ = Projection._recall(ctx)
         dx = torch.zeros_like(x) if dy is None else convex_set.face_project(x, dy, active)
         moving = [d is not None for d in dtensors]
         if any(moving):
 
             def pull(v):
-                grads = convex_set.data_gradient(y, x, v, active)
+                grads = _data_gradient(convex_set, y, x, v, active)
                 return tuple(g for g, m in zip(grads, moving, strict=True) if m)
 
             # Forward mode by transposing backward mode: v -> pull(v) is linear, and its transpose is the tangent map.
@@ -147,6 +147,16 @@ class Projection(torch.autograd.Function):
 Projection.forward.__signature__ = inspect.signature(Projection.forward)
 
 
+def _data_gradient(convex_set: ConvexSet, y: Tensor, x: Tensor, v: Tensor, active: Any) -> tuple[Tensor, ...]:
+    """Ask the set for its data's gradients, and sum each over the dimensions along which the datum was broadcast."""
+    grads = []
+    for g, t in zip(convex_set.data_gradient(y, x, v, active), convex_set.data().values(), strict=True):
+        g = g.sum(tuple(range(g.dim() - t.dim()))) if g.dim() > t.dim() else g
+        ones = tuple(i for i, (a, b) in enumerate(zip(g.shape, t.shape, strict=True)) if a != b)
+        grads.append(g.sum(ones, keepdim=True) if ones else g)
+    return tuple(grads)
+
+
 def raise_not_finite(name: str, t: Tensor) -> None:
     """Raise the error that names the first entry of t which is NaN or infinite; return where there is none.
 
@@ -167,18 +177,13 @@ def raise_not_finite(name: str, t: Tensor) -> None:
         )
 
 
-def check_finite(name: str, t: Tensor) -> None:
-    """Raise if t holds a NaN or an infinity: one sum, and a closer look only if the sum is not finite.
+def truth(mask: Tensor) -> bool:
+    """Tell on the host whether any entry is true; False where nothing can be read (in a transform, on the meta device).
 
     >>> import torch
-    >>> check_finite("y", torch.zeros(3))
+    >>> truth(torch.tensor([False, True]))
+    True
     """
-    if not math.isfinite(t.sum().item()):
-        raise_not_finite(name, t)
-
-
-def _flag(mask: Tensor) -> bool:
-    """Read a mask on the host; False where it has no single truth value (inside a transform, or on the meta device)."""
     if torch.compiler.is_compiling():
         return False
     try:
@@ -321,7 +326,10 @@ class ConvexSet:
         raise NotImplementedError(f"{type(self).__name__} does not define sample(*shape)")
 
     def data_gradient(self, y: Tensor, x: Tensor, v: Tensor, active: Any) -> tuple[Tensor, ...]:
-        """Return the products of v with the derivatives by the data, in the order of ``names``, by differentiating ``face_map``."""
+        """Return the products of v with the derivatives by the data, in the order of ``names``.
+
+        They need not be summed over broadcast dimensions. Default: ``face_map`` is differentiated.
+        """
         _, pull = torch.func.vjp(lambda *tensors: self.bind(tensors).face_map(y, active), *self.data().values())
         return pull(v)
 
