@@ -6,8 +6,8 @@ Numbers only, a pure function of its parameters, computed with lablib's sets:
     explorer.explore("simplex", y=(1.5, 0.5), size=1.0)
 
 A dict: `x` (the projection), `face_dimension`, `active` (names of the active constraints), `jacobian` (the HS-Jacobian
-at y, 2 by 2: its smallest element), `kink` (whether it has larger ones), `violation_y`, `violation_x`, `gap` (normal-cone
-certificate), `descent` (what of a loss's pull on x reaches y).
+at y, 2 by 2: its smallest element), `kink` (whether it has larger ones), `violation_y`, `violation_x`, `gap` (the
+normal-cone certificate), `descent` (what of a loss's pull on x reaches y).
 
 In a page, with no kernel and no network; the first state shows without script too:
 
@@ -520,7 +520,7 @@ def _markup(state: dict[str, Any], moves: bool) -> str:
     lines = "".join(f'<dt>{title}</dt><dd data-part="{part}">{html.escape(words[part])}</dd>' for part, title in LINES)
     tiles = "".join(
         f'<div class="ex-tile">{title}<b data-part="violation-{part}">{words["violation-" + part]}</b></div>'
-        for part, title in (("y", "raw y off by"), ("x", "projected x off by"))
+        for part, title in (("y", "raw y"), ("x", "projected x"))
     )
     quiet = 'data-lm-suppress-shortcuts="true"'
     box = f'<input type="checkbox" data-layer="%s" checked {quiet}>' if moves else ""
@@ -556,7 +556,8 @@ def _markup(state: dict[str, Any], moves: bool) -> str:
         f'<div id="explorer-{name}" data-widget="explorer" data-state="{html.escape(data)}" '
         f'data-flat="{str(flat).lower()}" data-rank="{state["face_dimension"]}" data-feasible="{feasible}">'
         f'<style>\n{_shipped("explorer.css")}</style><div class="ex-row">'
-        f'<div class="ex-picture">{_picture(state, moves)}<div class="ex-tiles">{tiles}</div></div>'
+        f'<div class="ex-picture">{_picture(state, moves)}<p class="ex-caption">violation: how far the constraint is broken</p>'
+        f'<div class="ex-tiles">{tiles}</div></div>'
         f'<div class="ex-panel">{controls}<div data-readout aria-live="polite"><dl>{lines}</dl></div>'
         f'<div class="ex-legend">{legend}</div></div></div></div>{script}'
     )
