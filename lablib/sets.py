@@ -663,7 +663,7 @@ class Affine(ConvexSet):
         mask, L = self._differentiable(rows, active)
         v, x, y = v.double(), x.double(), y.double()
         eta = mask * _factor_solve(L, mask * _times(rows, v)) / length
-        ell = mask * _factor_solve(L, mask * _times(rows, x - y)) / length
+        ell = mask * _factor_solve(L, mask * _times(rows, y - x)) / length
         u = v - _times(self.A.double().mT, eta)
         grads = {"A": -(_outer(ell, u) + _outer(eta, x)), "b": eta}  # eq: eq-data-cotangent
         return tuple(grads[name] for name in self.names)
@@ -730,7 +730,7 @@ def _row_map(y: Tensor, free: Tensor, held: Tensor, a: Tensor, c: float | Tensor
 def _row_gradient(y: Tensor, x: Tensor, v: Tensor, free: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients to c and a of the projection x of y with a.x = c, for the gradient v to x."""
     row = a * free
-    eta, ell = _along(v, row), _along(x - y, row)
+    eta, ell = _along(v, row), _along(y - x, row)
     u = free * v - row * eta
     return eta.squeeze(-1), -(ell * u + eta * x)
 
