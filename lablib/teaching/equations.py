@@ -219,8 +219,9 @@ def page(book: list[Equation], package: list[Line], tests: list[Check]) -> str:
     """Return the appendix, in MyST Markdown."""
     out = [
         "---",
-        "html_meta:",
-        '  description: "Every implemented equation of the book, with the line of lablib that computes it and the test'
+        "myst:",
+        "  html_meta:",
+        '    description: "Every implemented equation of the book, with the line of lablib that computes it and the test'
         ' that would find it wrong."',
         "---",
         "",
