@@ -10,6 +10,7 @@ A catalogue is `tests/faults/AREA.toml`:
     check = "python -m pytest -q -x tests/test_sets.py -k simplex"
     says = "sum"           # a regular expression that the check's output must match
 
+With `target = "site"` the file is one of the built book, and BOOK_HTML names the copy that holds the fault.
 The check runs in the root of the copy, whose files win over the installed package. That it passes without the
 fault is what the other stages of `make test` prove; `FAULTS_CLEAN=1` runs it on the clean copy as well.
 """
@@ -23,10 +24,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pages import copy_book
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 KEYS = {"name", "file", "old", "new", "check", "says"}
+TARGETS = {"tree", "site"}
 LONGEST = 240
 # The shell found no such command, pytest was called wrongly, or it selected no test: nothing was checked.
 NOTHING_CHECKED = {4, 5, 126, 127}
@@ -52,8 +55,8 @@ def copy_tree(target: Path) -> None:
         subprocess.run(["git", *command], cwd=target, check=True, capture_output=True)
 
 
-def run(check: str, tree: Path) -> tuple[int, str]:
-    """Run a check in the tree with this environment's programs and that tree's modules."""
+def run(check: str, tree: Path, book: Path | None = None) -> tuple[int, str]:
+    """Run a check in the tree with this environment's programs, that tree's modules and, if given, that built book."""
     env = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -61,6 +64,7 @@ def run(check: str, tree: Path) -> tuple[int, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
         "LABLIB_FAULT": "1",
+        **({"BOOK_HTML": str(book)} if book else {}),
     }
     for name in [name for name in env if name.startswith("PYTEST_") or name == "LABLIB_CLAIMS"]:
         del env[name]
@@ -93,7 +97,8 @@ def tree(tmp_path):
 def test_names_are_unique_and_entries_whole():
     entries = [param.values[0] for param in catalogue()]
     assert entries, "there is no catalogue"
-    assert all(set(entry) == KEYS for entry in entries), [entry for entry in entries if set(entry) != KEYS]
+    assert [entry for entry in entries if set(entry) - {"target"} != KEYS] == []
+    assert {entry.get("target", "tree") for entry in entries} <= TARGETS
     names = [param.id for param in catalogue()]
     assert len(set(names)) == len(names)
 
@@ -106,16 +111,17 @@ def test_the_copy_wins_over_the_installed_package(tree):
 
 @pytest.mark.parametrize("fault", catalogue())
 def test_fault_is_caught(fault, tree):
-    path = tree / fault["file"]
+    book = copy_book(tree.parent, fault["file"]) if fault.get("target") == "site" else None
+    path = (book or tree) / fault["file"]
     assert path.is_file(), f"there is no {fault['file']}"
     text = path.read_text(encoding="utf-8")
     assert text.count(fault["old"]) == 1, f"`old` occurs {text.count(fault['old'])} times in {fault['file']}, not once"
     if os.environ.get("FAULTS_CLEAN"):
-        code, output = run(fault["check"], tree)
+        code, output = run(fault["check"], tree, book)
         assert code == 0, f"the check fails without the fault:\n{output[-3000:]}"
     path.write_text(text.replace(fault["old"], fault["new"]), encoding="utf-8")
     subprocess.run(["git", "add", "-A"], cwd=tree, check=True, capture_output=True)
-    code, output = run(fault["check"], tree)
+    code, output = run(fault["check"], tree, book)
     assert code != 0, f"not caught; the check passed:\n{output[-3000:]}"
     assert code not in NOTHING_CHECKED, f"nothing was checked (code {code}):\n{output[-3000:]}"
     assert re.search(fault["says"], output), f"failed, but not with `{fault['says']}`:\n{output[-3000:]}"

@@ -18,7 +18,8 @@ SUB_PATH = "/course/book/"
 
 def is_page(file: Path) -> bool:
     """Tell a page from a template of the theme and from the page that only sends the reader on."""
-    return "_static" not in file.parts and 'http-equiv="refresh"' not in file.read_text(encoding="utf-8")[:1000].lower()
+    with file.open(encoding="utf-8") as text:
+        return "_static" not in file.parts and 'http-equiv="refresh"' not in text.read(1000).lower()
 
 
 def pages() -> list[str]:
@@ -31,6 +32,18 @@ def pages() -> list[str]:
 def page_parameters() -> list[str]:
     """Return what the tests of each page run over; without a book one entry, which fails with the reason."""
     return pages() or ["(no built book)"]
+
+
+def pages_with(mark: str) -> list[str]:
+    """Return the pages whose HTML holds the mark; reading is quicker than parsing."""
+    return [page for page in pages() if mark in (BOOK / page).read_text(encoding="utf-8")]
+
+
+def listed(found: list[str] | dict[str, list[str]]) -> str:
+    """Write a finding a line, for a message that is not cut short."""
+    if isinstance(found, dict):
+        found = [f"{where}: {line}" for where, lines in found.items() for line in lines]
+    return "\n  ".join(["", *map(str, found)])
 
 
 @functools.cache

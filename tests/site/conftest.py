@@ -21,6 +21,9 @@ FLAGS = [
     "--disable-sync",
 ]
 
+PATIENCE = 5_000 if os.environ.get("LABLIB_FAULT") else 20_000
+"""Milliseconds until a page that does not answer counts as failed; with a fault planted that is what we wait for."""
+
 
 def chromium(playwright: Playwright) -> str | None:
     """Return the system's Chromium, or the one that playwright brought, or None."""
@@ -70,7 +73,7 @@ def browser(book: Path) -> Iterator[Browser]:
 def window(browser: Browser) -> Iterator[BrowserContext]:
     """Open one window that keeps what it has loaded, so that the scripts are fetched once."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE)
     yield context
     context.close()
 
@@ -95,7 +98,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def open_address(address: str, *, width: int = 1280, scheme: str = "light", **options) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.goto(address, wait_until="load")

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import built
 import pytest
+from built import listed
 
 PAGES = built.page_parameters()
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES)
@@ -42,15 +43,17 @@ def test_one_first_heading_and_no_level_left_out(book, page):
     within = built.soup(page).select_one("article") or built.soup(page).select_one("main") or built.soup(page)
     levels = [int(node.name[1]) for node in within.select("h1, h2, h3, h4, h5, h6")]
     assert levels.count(1) == 1
-    assert [after for before, after in pairwise(levels) if after > before + 1] == []
+    found = [f"h{after} under h{before}" for before, after in pairwise(levels) if after > before + 1]
+    assert not found, listed(found)
 
 
 @EVERY_PAGE
 def test_pictures_are_described(book, page):
     texts = [node.get("alt", "").strip() for node in built.soup(page).select("article img")]
     bad = [text for text in texts if not SHORTEST_ALT <= len(text) <= LONGEST_ALT]
-    assert bad == [], "an alt text says in 20 to 250 characters what is to be seen"
-    assert sorted({text for text in texts if texts.count(text) > 1}) == [], "two pictures with one description"
+    assert not bad, "an alt text says in 20 to 250 characters what is to be seen:" + listed(bad)
+    shared = sorted({text for text in texts if texts.count(text) > 1})
+    assert not shared, "two pictures with one description:" + listed(shared)
     captions = [node.get_text(" ", strip=True) for node in built.soup(page).select("figcaption, p.caption")]
     assert [text for text in texts if text in captions] == [], "the caption is heard already"
 
@@ -65,7 +68,7 @@ def test_drawn_pictures_have_a_name(book, page):
         and not node.find_parent(attrs={"aria-hidden": "true"})
         and not (node.get("aria-label") or node.get("aria-labelledby") or node.find("title"))
     ]
-    assert nameless == []
+    assert not nameless, listed(nameless)
 
 
 def test_the_not_found_page_stands_alone(book):

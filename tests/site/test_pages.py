@@ -2,28 +2,32 @@
 
 import built
 import pytest
+from built import listed
 
 pytestmark = pytest.mark.parametrize("page", built.page_parameters())
 
 
 def test_page_asks_no_other_host(visit, page):
-    assert visit(page).outside == []
+    found = visit(page).outside
+    assert not found, listed(found)
 
 
 def test_every_request_is_answered(visit, page):
-    assert visit(page).failed == []
+    found = visit(page).failed
+    assert not found, listed(found)
 
 
 def test_console_is_quiet(visit, page):
-    assert visit(page).console == []
+    found = visit(page).console
+    assert not found, listed(found)
 
 
 def test_every_formula_is_drawn(visit, page):
     formulas = visit(page).formulas
-    assert formulas["undrawn"] == [], "formulas that MathJax left as text"
+    assert not formulas["undrawn"], "MathJax left as text:" + listed(formulas["undrawn"])
     assert formulas["drawn"] == formulas["nodes"]
-    assert formulas["errors"] == [], "formulas that MathJax could not read"
-    assert formulas["raw"] == [], "TeX or roles that stand raw in the text"
+    assert not formulas["errors"], "MathJax could not read:" + listed(formulas["errors"])
+    assert not formulas["raw"], "TeX or roles stand raw in the text:" + listed(formulas["raw"])
 
 
 def test_every_formula_can_be_read_aloud(visit, page):
@@ -31,13 +35,16 @@ def test_every_formula_can_be_read_aloud(visit, page):
 
 
 def test_nothing_sticks_out(visit, page):
-    assert {where: what for where, what in visit(page).sticking_out.items() if what} == {}
+    found = {where: what for where, what in visit(page).sticking_out.items() if what}
+    assert not found, listed(found)
 
 
 def test_each_id_names_one_thing(visit, page):
     ids = visit(page).ids
-    assert sorted({name for name in ids if ids.count(name) > 1}) == []
+    found = sorted({name for name in ids if ids.count(name) > 1})
+    assert not found, "ids that stand twice:" + listed(found)
 
 
 def test_no_violation_of_wcag_a_or_aa(visit, page):
-    assert {where: what for where, what in visit(page).violations.items() if what} == {}
+    found = {where: what for where, what in visit(page).violations.items() if what}
+    assert not found, listed(found)

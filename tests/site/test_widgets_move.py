@@ -4,7 +4,7 @@ import built
 import pytest
 from visits import settle
 
-PAGES = [page for page in built.pages() if built.soup(page).select("[data-widget]")]
+PAGES = built.pages_with("data-widget=")
 CASES = [
     pytest.param(page, index, id=f"{page}:{node['data-widget']}-{index}")
     for page in PAGES
