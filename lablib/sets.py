@@ -632,7 +632,7 @@ class Affine(ConvexSet):
         *at, row = index = first_index(bad)
         shapes = ((rows, 2), (length, 1), (active[0], 1), (active[1], 2))
         rows, length, mask, L = (t.expand(*x.shape[:-1], *t.shape[-r:])[tuple(at)] for t, r in shapes)
-        w = -mask * _factor_solve(L, mask * (rows @ rows[row]))
+        w = -(mask * _factor_solve(L, mask * (rows @ rows[row])))
         w[row] = 1
         raise InputError(
             f"the set is empty{f' at batch index {at}' if at else ''}: row {row} of A is a combination of other rows, but "
