@@ -37,7 +37,6 @@ Optional, each with a default that raises or is slower:
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -143,8 +142,15 @@ class Projection(torch.autograd.Function):
         return (x, *active), (0, *full)
 
 
-# Function.apply asks for forward's signature at every call; this keeps it from being worked out anew, half of the fixed cost.
-Projection.forward.__signature__ = inspect.signature(Projection.forward)
+# Function.apply works out forward's signature at every call, which costs more than projecting a short row. Outside of
+# transforms it can be passed by; where torch does not tell, it is not.
+_apply_directly = super(torch.autograd.Function, Projection).apply
+_transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+
+def _apply(y: Tensor, convex_set: ConvexSet, call: tuple, tensors: list[Tensor]) -> Tensor:
+    apply = Projection.apply if _transforming() else _apply_directly
+    return apply(y, convex_set, call, *tensors)[0]
 
 
 def _data_gradient(convex_set: ConvexSet, y: Tensor, x: Tensor, v: Tensor, active: Any) -> tuple[Tensor, ...]:
@@ -155,6 +161,16 @@ def _data_gradient(convex_set: ConvexSet, y: Tensor, x: Tensor, v: Tensor, activ
         ones = tuple(i for i, (a, b) in enumerate(zip(g.shape, t.shape, strict=True)) if a != b)
         grads.append(g.sum(ones, keepdim=True) if ones else g)
     return tuple(grads)
+
+
+def check_finite(y: Tensor) -> None:
+    """Raise if y holds a NaN or an infinity: one sum, and a closer look only where that is not finite.
+
+    >>> import torch
+    >>> check_finite(torch.zeros(3))
+    """
+    if not math.isfinite(y.sum().item()):
+        raise_not_finite("y", y)
 
 
 def raise_not_finite(name: str, t: Tensor) -> None:
@@ -416,12 +432,12 @@ class ConvexSet:
             return x if x.dtype is original.dtype else x.to(original.dtype)
         tensors = [getattr(convex_set, name) for name in convex_set.names]
         if not return_info and strict and tol is None and max_steps is None:
-            x = Projection.apply(y, convex_set, _PLAIN if element == "lowest" else (None, None, element, None), *tensors)[0]
+            x = _apply(y, convex_set, _PLAIN if element == "lowest" else (None, None, element, None), tensors)
             return x if x.dtype is original.dtype else x.to(original.dtype)
         if max_steps is not None and max_steps < 0:
             raise InputError(f"max_steps is {max_steps}: expected at least 0")
         note: list = []
-        x = Projection.apply(y, convex_set, (tol, max_steps, element, note), *tensors)[0]
+        x = _apply(y, convex_set, (tol, max_steps, element, note), tensors)
         info = _certify(convex_set, y.detach(), x.detach(), note[0], tol)
         if strict and not bool(info.converged.all()):
             worst = first_index(~info.converged)

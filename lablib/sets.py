@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from . import threshold
-from .projection import ConvexSet, raise_not_finite, truth
+from .projection import ConvexSet, check_finite, raise_not_finite, truth
 from .solution import InputError, first_index
 
 __all__ = ["Affine", "Box", "BoxBudget", "L1Ball", "Simplex"]
@@ -55,10 +55,9 @@ class Box(ConvexSet):
 
     def solve(self, y, *, tol=None, max_steps=None, element="lowest"):
         """Clip."""
-        valid = y.sum().isfinite()
-        if self.names:
-            valid = valid & _bounds_hold(self.lower, self.upper)
-        if not bool(valid):
+        if not self.names:
+            check_finite(y)
+        elif not bool(y.sum().isfinite() & _bounds_hold(self.lower, self.upper)):
             raise_not_finite("y", y)
             _check_bounds(self.lower, self.upper)
         return (*self.solve_traced(y, element), 0)
@@ -144,10 +143,9 @@ class Simplex(ConvexSet):
 
     def solve(self, y, *, tol=None, max_steps=None, element="lowest"):
         """Search tau."""
-        valid = y.sum().isfinite()
-        if self.names:
-            valid = valid & _are_nonnegative(self.total)
-        if not bool(valid):
+        if not self.names:
+            check_finite(y)
+        elif not bool(y.sum().isfinite() & _are_nonnegative(self.total)):
             raise_not_finite("y", y)
             _nonnegative("total", self.total)
         return threshold.simplex(y, self.total, element=element, max_steps=max_steps)
@@ -229,10 +227,9 @@ class L1Ball(ConvexSet):
 
     def solve(self, y, *, tol=None, max_steps=None, element="lowest"):
         """Search tau on |y|."""
-        valid = y.sum().isfinite()
-        for name in self.names:
-            valid = valid & _are_nonnegative(getattr(self, name))
-        if not bool(valid):
+        if not self.names:
+            check_finite(y)
+        elif not bool(y.sum().isfinite() & _are_nonnegative(*self.data().values())):
             raise_not_finite("y", y)
             self._check_values()
         if self.weights is None:
@@ -936,8 +933,8 @@ def _finite(name: str, value: float | Tensor) -> None:
     _require(~torch.isfinite(torch.as_tensor(value)), name, value, "a finite number")
 
 
-def _are_nonnegative(value: Tensor) -> Tensor:
-    return ((value >= 0) & torch.isfinite(value)).all()
+def _are_nonnegative(*data: Tensor) -> Tensor:
+    return torch.stack([((t >= 0) & torch.isfinite(t)).all() for t in data]).all()
 
 
 def _nonnegative(name: str, value: float | Tensor) -> None:
