@@ -69,6 +69,7 @@ def tree(tmp_path):
     ]
     for name, text in {
         "book/chapter.ipynb": json.dumps({"cells": cells}),
+        "book/api.md": "```{eval-rst}\n.. automodule:: lablib.rooms\n   :members:\n```\n",
         "lablib/rooms.py": PACKAGE,
         "tests/test_rooms.py": TESTS,
     }.items():
@@ -114,9 +115,28 @@ def test_where_the_lines_stand(tree):
     assert (mean.number, mean.function) == (16, "Mean.of")
 
 
-def test_a_private_function_is_not_linked(tree):
-    change(tree / "lablib" / "rooms.py", "def clip", "def _clip")
-    assert equations.reference(equations.in_package(tree)[0]) == "`_clip` in {py:mod}`lablib.rooms`"
+def test_a_function_is_linked_where_the_reference_describes_it(tree):
+    clip = equations.in_package(tree)[0]
+    known = equations.documented(tree)
+    assert known == {"lablib.rooms.clip", "lablib.rooms.Mean"}
+    assert equations.reference(clip, known) == "{py:func}`lablib.rooms.clip`"
+    assert equations.reference(clip, set()) == "`clip` of `lablib/rooms.py`"
+    change(tree / "lablib" / "rooms.py", "def of", "def _of")
+    assert equations.reference(equations.in_package(tree)[1], known) == "`_of` of {py:class}`lablib.rooms.Mean`"
+
+
+@pytest.mark.parametrize(
+    ("option", "exported", "expected"),
+    [
+        (":members: Mean", "", {"Mean"}),
+        (":members:", '__all__ = ["clip"]', {"clip"}),
+        (":members:", "", {"clip", "Mean"}),
+    ],
+)
+def test_what_the_reference_describes(tree, option, exported, expected):
+    change(tree / "book" / "api.md", ":members:", option)
+    change(tree / "lablib" / "rooms.py", '"""A package."""', f'"""A package."""\n{exported}')
+    assert equations.documented(tree) == {f"lablib.rooms.{name}" for name in expected}
 
 
 FAULTS = {

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = Path("book") / "equations.md"
+PAGE, API = Path("book") / "equations.md", Path("book") / "api.md"
 
 LABEL = r"eq-[a-z0-9]+(?:-[a-z0-9]+)*"
 FENCED = re.compile(r"^(?P<fence>`{3,}|:{3,})\{math\}[^\n]*\n(?P<body>.*?)^(?P=fence)\s*$", re.MULTILINE | re.DOTALL)
@@ -189,20 +189,38 @@ def differences(book: list[Equation], package: list[Line], tests: list[Check]) -
     return said
 
 
-def reference(line: Line) -> str:
-    """Return a link to the function in the API reference; to its file's part of it for what is not public there."""
+def documented(root: Path) -> set[str]:
+    """Return the functions and classes that the API page describes, e.g. `lablib.sets.Box`."""
+    page, names = root / API, set()
+    if not page.is_file():
+        return names
+    for directive in re.finditer(
+        r"automodule:: (?P<module>\S+)\n(?P<options>(?: +:.*\n)*)", page.read_text(encoding="utf-8")
+    ):
+        module, listed = directive["module"], re.search(r":members: +(.+)", directive["options"])
+        tree = ast.parse((root / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        exported = [
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        ]
+        public = [node.name for node in tree.body if hasattr(node, "name") and not node.name.startswith("_")]
+        chosen = re.split(r",\s*", listed[1].strip()) if listed else exported[0] if exported else public
+        names |= {f"{module}.{name}" for name in chosen}
+    return names
+
+
+def reference(line: Line, known: set[str]) -> str:
+    """Return a link to the function in the API reference, or to its class; its plain name where neither is there."""
     module = line.file.removesuffix(".py").replace("/", ".")
-    parts = [part for part in line.function.split(".") if part]
-    public = []
-    for part in parts:
-        if part.startswith("_"):
-            break
-        public.append(part)
-    if public == parts and parts:
-        role = "meth" if len(parts) > 1 else ("class" if parts[0][0].isupper() else "func")
-        return f"{{py:{role}}}`{module}.{'.'.join(parts)}`"
-    inside = f"`{line.function}` in " if parts else ""
-    return f"{inside}{{py:mod}}`{module}`"
+    first, _, method = line.function.partition(".")
+    if f"{module}.{first}" not in known:
+        return f"`{line.function}` of `{line.file}`" if line.function else f"`{line.file}`"
+    if not method:
+        return f"{{py:{'class' if first[0].isupper() else 'func'}}}`{module}.{first}`"
+    if method.startswith("_"):
+        return f"`{method}` of {{py:class}}`{module}.{first}`"
+    return f"{{py:meth}}`{module}.{line.function}`"
 
 
 def title(label: str) -> str:
@@ -215,14 +233,14 @@ def title(label: str) -> str:
     return words[0].upper() + words[1:]
 
 
-def page(book: list[Equation], package: list[Line], tests: list[Check]) -> str:
+def page(book: list[Equation], package: list[Line], tests: list[Check], known: set[str]) -> str:
     """Return the appendix, in MyST Markdown."""
     out = [
         "---",
         "myst:",
         "  html_meta:",
-        '    description: "Every implemented equation of the book, with the line of lablib that computes it and the test'
-        ' that would find it wrong."',
+        '    description: "Every implemented equation of the book, with the line of lablib that computes it and the'
+        ' test that would find it wrong."',
         "---",
         "",
         "<!-- Made by `python -m lablib.teaching.equations` from the book, the package and the tests. Do not edit. -->",
@@ -240,7 +258,7 @@ def page(book: list[Equation], package: list[Line], tests: list[Check]) -> str:
         out += [f"({one.label.replace('eq-', 'where-', 1)})=", f"## {title(one.label)}", ""]
         out += [f"Equation {{eq}}`{one.label}`:", "", "```{math}", one.formula, "```", ""]
         for line in lines:
-            out += [f"Computed in {reference(line)}:", "", "```python", line.source, "```", ""]
+            out += [f"Computed in {reference(line, known)}:", "", "```python", line.source, "```", ""]
         out += ["Tested by", ""]
         out += [f"- `{test.name}` in `{test.file}`" for test in dict.fromkeys(checks)]
         out.append("")
@@ -255,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     book, package, tests = in_book(options.root), in_package(options.root), in_tests(options.root)
     faults = differences(book, package, tests)
-    text, path = page(book, package, tests), options.root / PAGE
+    text, path = page(book, package, tests, documented(options.root)), options.root / PAGE
     if options.check and (not path.is_file() or path.read_text(encoding="utf-8") != text):
         faults.append(f"{PAGE.as_posix()} is stale: run `python -m lablib.teaching.equations`")
     if not options.check:
