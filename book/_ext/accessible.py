@@ -13,7 +13,6 @@ NAME = "Constraints in Neural Networks"
 OF_A_GENERATED_PAGE = {
     "genindex": f"Every indexed name in {NAME}, from A to Z, with links to the places that define it.",
     "prf-prf": f"Every numbered definition, theorem and example of {NAME}, with links to where they are stated.",
-    "py-modindex": f"The Python modules that {NAME} documents, with links to their descriptions.",
     "search": f"Search every page of {NAME}. The index comes with the site, so nothing that you type leaves it.",
 }
 
@@ -30,9 +29,10 @@ def mend(body: str) -> str:
     """
     # A list may hold list items alone, and the entry's own role was withdrawn from ARIA.
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
-    # sphinx-proof gives every proof the same id, and the inside of every theorem too; an id names one thing.
+    # sphinx-proof and sphinx-exercise give every proof, and the inside of every theorem, exercise and solution, one and
+    # the same id.
     body = body.replace('<div class="proof admonition" id="proof">', '<div class="proof argument admonition">')
-    body = body.replace(' id="proof-content"', "")
+    body = re.sub(r' id="(?:proof|exercise|solution)-content"', "", body)
     # A tick box without a name.
     body = re.sub(
         r'<input (class="task-list-item-checkbox"[^>]*)>',

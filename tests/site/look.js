@@ -29,12 +29,14 @@ window.look = {
   },
 
   // What reaches beyond the window is fine only inside a box that scrolls: a box that cuts it off hides it.
-  stickingOut() {
+  async stickingOut() {
+    await new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go))); // the page answers a new width first
     const width = document.documentElement.clientWidth;
     const found = [];
     if (document.documentElement.scrollWidth > width)
       found.push(`the page is ${document.documentElement.scrollWidth} px wide in a window of ${width} px`);
     for (const node of document.querySelectorAll("main *")) {
+      if (node.ownerSVGElement) continue; // a drawing may be larger than its frame
       const box = node.getBoundingClientRect();
       if (box.width < 2 || box.height < 2 || box.right <= width + 1) continue;
       if (node.closest("mjx-assistive-mml, dialog:not([open]), .bd-sidebar-secondary, .visually-hidden")) continue;
