@@ -34,6 +34,9 @@ PY = sys.executable
 LONGEST = 900
 """Seconds after which a command is stopped and counts as failed."""
 
+SHOWN = 12
+"""Failures of a stage that the summary lists; its log has all."""
+
 # Folders under tests/ that have a stage of their own, and so are no part of the unit tests.
 OWN_STAGE = ("site", "labs", "faults", "benchmarks")
 IGNORED = [f"--ignore=tests/{name}" for name in OWN_STAGE]
@@ -250,7 +253,11 @@ def summarise(results: list[Result], wanted: list[str], seconds: float) -> int:
             print(f"skipped in {result.stage}: {count} x {reason}")
     for name in wanted[len(results) :]:
         print(f"not run: {name}")
-    failures = [f"  {result.stage}: {line}" for result in results for line in result.failures]
+    failures = []
+    for result in results:
+        failures += [f"  {result.stage}: {line}" for line in result.failures[:SHOWN]]
+        if len(result.failures) > SHOWN:
+            failures.append(f"  {result.stage}: and {len(result.failures) - SHOWN} more")
     if failures:
         print("\nFailures:\n" + "\n".join(failures))
     passed, failed = sum(r.passed for r in results), sum(r.failed for r in results)
