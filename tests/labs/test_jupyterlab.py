@@ -1,0 +1,97 @@
+"""Every learner's lab in a real JupyterLab: Run All from the menu, no error, and its sliders move what they should."""
+
+import re
+from pathlib import Path
+
+import jupyter
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LABS = sorted((ROOT / "labs").glob("*.ipynb"))
+READOUT = "[data-widget=explorer] [data-readout]"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A JupyterLab on copies of the labs without outputs, so that what is seen comes from this run."""
+    folder = tmp_path_factory.mktemp("labs")
+    for lab in LABS:
+        notebook = nbformat.read(lab, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, folder / lab.name)
+    with jupyter.jupyterlab(folder) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def page():
+    """One window for all labs."""
+    with jupyter.window() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=LABS, ids=lambda path: path.stem)
+def lab(request, page, address):
+    """A lab, opened and run from top to bottom."""
+    thrown = []
+    page.on("pageerror", lambda error: thrown.append(str(error)))
+    jupyter.open_notebook(page, address, request.param.name)
+    jupyter.run_all(page)
+    return page, nbformat.read(request.param, as_version=4), thrown
+
+
+def test_run_all_ends_without_an_error_and_shows_each_output(lab):
+    page, stored, thrown = lab
+    assert thrown == []
+    errors = '.jp-OutputArea-output[data-mime-type*="stderr"], .jp-OutputArea-output[data-mime-type*="error"]'
+    assert page.locator(errors).all_inner_texts() == []
+    code = [cell for cell in stored.cells if cell.cell_type == "code"]
+    shown = page.locator(".jp-Notebook .jp-CodeCell").evaluate_all(
+        "cells => cells.map(cell => cell.querySelectorAll('.jp-OutputArea-output').length > 0)"
+    )
+    assert shown == [bool(cell.outputs) for cell in code]
+    for cell in code:
+        if not cell.outputs and "check(" in cell.source:
+            pytest.fail(f"{cell.id} checks an answer and prints nothing")
+
+
+def test_formulas_are_drawn(lab):
+    page, _, _ = lab
+    prose = page.locator(".jp-Notebook .jp-MarkdownCell")
+    assert prose.locator("mjx-container, .katex").count() > 20
+    assert [text for text in prose.all_inner_texts() if re.search(r"\$[^$]+\$|\{[a-z]+\}`", text)] == []
+    assert prose.locator(".katex-error, mjx-merror").count() == 0
+
+
+def test_a_slider_moves_the_picture_by_keyboard_and_by_pointer(lab):
+    page, _, _ = lab
+    handle = page.locator(".jp-Notebook .widget-slider .noUi-handle").first
+    handle.scroll_into_view_if_needed()
+
+    def first_coordinate(below: float) -> float:
+        """Wait until slider and picture agree on a y that is smaller than this, and return it."""
+        agreed = page.wait_for_function(
+            """([where, below]) => {
+                const number = document.querySelector('.jp-Notebook .widget-readout').innerText.replace('−', '-');
+                const picture = document.querySelector(where).innerText.replaceAll('−', '-');
+                return Number(number) < below && picture.includes(`y = (${number},`) ? number : false;
+            }""",
+            arg=[READOUT, below],
+        )
+        return float(agreed.json_value())
+
+    start = first_coordinate(below=2)
+    handle.focus()
+    for _ in range(8):
+        page.keyboard.press("ArrowLeft")
+    by_keyboard = first_coordinate(below=start - 0.1)
+    box = handle.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] - 90, middle[1], steps=6)
+    page.mouse.up()
+    first_coordinate(below=by_keyboard - 0.3)
