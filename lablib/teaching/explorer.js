@@ -129,7 +129,7 @@
     const inside = Math.hypot(y[0] - x[0], y[1] - x[1]) < NEAR, up = y[1] >= x[1];
     const tangent = dimension === 1 ? unit(Math.abs(J[0][0]) >= Math.abs(J[1][1]) ? [J[0][0], J[1][0]] : [J[0][1], J[1][1]]) : null;
     const spot = (p, above, far) => [clip(p[0], -1.05, 1.05), p[1] + (above ? far : -far - 0.12)];
-    const labelY = spot(y, y[1] < -1.4 || (up && y[1] < 1.48), 0.36), labelX = spot(x, !up, 0.22);
+    const labelY = spot(y, y[1] < -1.4 || (up && y[1] < 1.48), 0.36), labelX = spot(x, !up, 0.3);
     const at = (p) => [fixed(HALF + SCALE * p[0], 1, "-"), fixed(HALF - SCALE * p[1], 1, "-")];
     const image = dimension === 2 ? circle(x, CIRCLE) : dimension === 1 ? bar(x, tangent, CIRCLE) : path([x, x]);
     const rays = edges.map((d) => path([x, along(x, 12, d)])).join("");
@@ -154,7 +154,7 @@
   // What is said: [part, text] for every line of the read-out.
   function words(state) {
     const { set, size, y, x, jacobian: J, face_dimension: dimension, descent } = state;
-    const pair = (p) => `(${fixed(p[0], 2)}, ${fixed(p[1], 2)})`, flat = shape(set, size).equal.length > 0;
+    const pair = (p) => `(${fixed(p[0], 2)},\u00a0${fixed(p[1], 2)})`, flat = shape(set, size).equal.length > 0;
     const offY = fixed(state.violation_y, 3), offX = fixed(state.violation_x, 3);
     const face = dimension === 0 ? "a corner" : dimension === 2 ? "the whole set" : !flat ? "an edge" : set === "affine" ? "the whole line" : "the whole segment";
     const image = ["a point", "a segment", "itself"][dimension];
@@ -163,9 +163,9 @@
     return [
       ["violation-y", offY],
       ["violation-x", offX],
-      ["violation", `raw y ${offY}, projected x ${offX}`],
+      ["violation", `y ${offY},  x ${offX}`],
       ["formula", shape(set, size).formula],
-      ["points", `y = ${pair(y)},  x = ${pair(x)}`],
+      ["points", `y = ${pair(y)},  x\u00a0=\u00a0${pair(x)}`],
       ["active", state.active.join(";  ") || "none"],
       ["smallest-face", `${face}, dimension ${dimension}`],
       ["jacobian", `[${fixed(J[0][0], 2)}  ${fixed(J[0][1], 2)};  ${fixed(J[1][0], 2)}  ${fixed(J[1][1], 2)}] turns the circle into ${image}${choice}`],

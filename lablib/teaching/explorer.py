@@ -389,7 +389,7 @@ def _scene(state: dict[str, Any]) -> list[tuple[str, str, str]]:
     else:
         image = _path([x, x])
     rays = "".join(_path([x, _along(x, 12, d)]) for d in edges)
-    label_x, label_y = spot(x, not up, 0.22), spot(y, y[1] < -1.4 or (up and y[1] < 1.48), 0.36)
+    label_x, label_y = spot(x, not up, 0.3), spot(y, y[1] < -1.4 or (up and y[1] < 1.48), 0.36)
     return [
         ("frame", "d", _path([(0, 0), (cap, 0), (cap, cap), (0, cap)], "Z") if key == "boxbudget" else ""),
         ("set", "d", _path(shape.corners, "" if shape.equal else "Z")),
@@ -420,7 +420,7 @@ def _words(state: dict[str, Any]) -> list[tuple[str, str]]:
     shape = _shape(key, state["size"])
 
     def pair(p: Point) -> str:
-        return f"({_fixed(p[0], 2)}, {_fixed(p[1], 2)})"
+        return f"({_fixed(p[0], 2)},\N{NO-BREAK SPACE}{_fixed(p[1], 2)})"
 
     off_y, off_x = _fixed(state["violation_y"], 3), _fixed(state["violation_x"], 3)
     edge = "an edge" if not shape.equal else "the whole line" if key == "affine" else "the whole segment"
@@ -432,9 +432,9 @@ def _words(state: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("violation-y", off_y),
         ("violation-x", off_x),
-        ("violation", f"raw y {off_y}, projected x {off_x}"),
+        ("violation", f"y {off_y},  x {off_x}"),
         ("formula", shape.formula),
-        ("points", f"y = {pair(y)},  x = {pair(x)}"),
+        ("points", f"y = {pair(y)},  x\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{pair(x)}"),
         ("active", ";  ".join(state["active"]) or "none"),
         ("smallest-face", f"{face}, dimension {dimension}"),
         ("jacobian", f"[{j11}  {j12};  {j21}  {j22}] turns the circle into {image}{choice}"),
@@ -450,7 +450,7 @@ LAYERS = {
         '<path class="ex-band" d="M2 9H32"/><path class="ex-rays" d="M2 9H32"/>',
     ),
     "jacobian": (
-        "circle round y; its image under J, at x",
+        "circle round y; its image at x",
         '<path class="ex-circle" d="M2 9a7 7 0 1 0 14 0a7 7 0 1 0 -14 0Z"/>'
         '<path class="ex-image" d="M22 4V14M22 9H32M32 4V14"/>',
     ),
@@ -556,10 +556,11 @@ def _markup(state: dict[str, Any], moves: bool) -> str:
         f'<div id="explorer-{name}" data-widget="explorer" data-state="{html.escape(data)}" '
         f'data-flat="{str(flat).lower()}" data-rank="{state["face_dimension"]}" data-feasible="{feasible}">'
         f'<style>\n{_shipped("explorer.css")}</style><div class="ex-row">'
-        f'<div class="ex-picture">{_picture(state, moves)}<p class="ex-caption">violation: how far the constraint is broken</p>'
-        f'<div class="ex-tiles">{tiles}</div></div>'
+        f'<div class="ex-picture">{_picture(state, moves)}'
+        '<p class="ex-caption">violation: how far the constraint is broken</p>'
+        f'<div class="ex-tiles">{tiles}</div><div class="ex-legend">{legend}</div></div>'
         f'<div class="ex-panel">{controls}<div data-readout aria-live="polite"><dl>{lines}</dl></div>'
-        f'<div class="ex-legend">{legend}</div></div></div></div>{script}'
+        f"</div></div></div>{script}"
     )
 
 
