@@ -18,7 +18,7 @@ OF_A_GENERATED_PAGE = {
 
 
 def mend(body: str) -> str:
-    """Return the page's HTML with the faults known to us repaired.
+    r"""Return the page's HTML with the faults known to us repaired.
 
     >>> mend('<div role="list" class="citation-list"><div class="citation" id="a" role="doc-biblioentry"></div></div>')
     '<div role="list" class="citation-list"><div class="citation" id="a" role="listitem"></div></div>'
@@ -26,6 +26,8 @@ def mend(body: str) -> str:
     '<div class="proof argument admonition">'
     >>> mend('<input class="task-list-item-checkbox" disabled="disabled" type="checkbox">')
     '<input aria-label="to do" class="task-list-item-checkbox" disabled="disabled" type="checkbox">'
+    >>> print(mend(r'If <span class="math notranslate nohighlight">\(x\)</span>, then'))
+    If <span class="kept"><span class="math notranslate nohighlight">\(x\)</span>,</span> then
     """
     # A list may hold list items alone, and the entry's own role was withdrawn from ARIA.
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
@@ -37,6 +39,13 @@ def mend(body: str) -> str:
     body = re.sub(
         r'<input (class="task-list-item-checkbox"[^>]*)>',
         lambda box: f'<input aria-label="{"done" if "checked" in box[1] else "to do"}" {box[1]}>',
+        body,
+    )
+    # A line may end between a formula and the comma behind it, unless the two are kept together.
+    body = re.sub(
+        r'([(“‘]?<span class="math notranslate nohighlight">\\\([^<]*\\\)</span>(?:[.,;:!?)\]’”%]+|-\w+|’s)|'
+        r'[(“‘]<span class="math notranslate nohighlight">\\\([^<]*\\\)</span>)',
+        r'<span class="kept">\1</span>',
         body,
     )
     return body

@@ -13,7 +13,8 @@ function boxWideFormulas() {
   const wide = formulas.filter((formula) => {
     let around = formula.parentElement;
     while (getComputedStyle(around).display === "inline") around = around.parentElement;
-    return around.clientWidth > 0 && formula.offsetWidth > around.clientWidth;
+    const kept = formula.closest(".kept") || formula; // with the comma behind it
+    return around.clientWidth > 0 && kept.offsetWidth > around.clientWidth;
   });
   for (const formula of wide) formula.classList.add("too-wide");
 }
