@@ -1,19 +1,21 @@
 """Project onto any convex polyhedral set, and differentiate through it with one rule.
 
-The projection of y on a closed convex set s is ``x = argmin_{x in s} 1/2 |x - y|^2``. For a polyhedral set x moves, as y moves a
-little, inside the face of s that holds x. So the derivative is a projection itself: the orthogonal projector J on the directions of that
-face, one element of the HS-Jacobian (Han and Sun 1997; Li, Sun and Toh 2020). J is symmetric, so backward mode and forward mode are the
-same product, and constant while the face stays, so differentiating twice needs no further rule.
+The projection of y on a closed convex set s is ``x = argmin_{x in s} 1/2 |x - y|^2``. For a polyhedral set x moves,
+as y moves a little, inside the face of s that holds x. So the derivative is a projection itself: the orthogonal
+projector J on the directions of that face, one element of the HS-Jacobian (Han and Sun 1997; Li, Sun and Toh 2020). J
+is symmetric, so backward mode and forward mode are the same product, and constant while the face stays, so
+differentiating twice needs no further rule.
 
 The contract. A set is an object with these members; :class:`ConvexSet` supplies all others from them.
 
 ``dim``
     n, the length of the last dimension, or None where any length will do.
 ``solve(y, *, tol, max_steps, element) -> (x, active, steps)``
-    The projection, on plain tensors and not differentiated, batched over leading dimensions. ``active`` says which face x is on: a
-    tensor, or a tuple of tensors, each with the batch dimensions of y in front and one more behind (other numbers of trailing dimensions
-    are named in ``active_ranks``). The solver knows the face; nobody finds it again with a tolerance. ``steps``: passes used, an
-    integer or a tensor. Checks of values (NaN, an empty set) belong here, so that they run under ``vmap`` too.
+    The projection, on plain tensors and not differentiated, batched over leading dimensions. ``active`` says which
+    face x is on: a tensor, or a tuple of tensors, each with the batch dimensions of y in front and one more behind
+    (other numbers of trailing dimensions are named in ``active_ranks``). The solver knows the face; nobody finds it
+    again with a tolerance. ``steps``: passes used, an integer or a tensor. Checks of values (NaN, an empty set)
+    belong here, so that they run under ``vmap`` too.
 ``face_project(x, v, active=None)``
     J v, in differentiable torch. ``active=None`` reads the face off x exactly.
 ``violation(x)``
@@ -22,15 +24,18 @@ The contract. A set is an object with these members; :class:`ConvexSet` supplies
 Optional, each with a default that raises or is slower:
 
 ``ranks``
-    The names of the set's data (attributes), each with its number of trailing dimensions: ``{"A": 2, "b": 1}``. A datum is a Python
-    number, which follows the input, or a tensor, which must match it and through which gradients flow.
+    The names of the set's data (attributes), each with its number of trailing dimensions: ``{"A": 2, "b": 1}``. A
+    datum is a Python number, which follows the input, or a tensor, which must match it and through which gradients
+    flow.
 ``face_map(y, active)``
-    The projection of y on the affine hull of the face, which is held fixed, in differentiable torch. It must also be differentiable in
-    the data. All derivatives by data come from it, and ``torch.compile`` runs it. Needed only for these two.
+    The projection of y on the affine hull of the face, which is held fixed, in differentiable torch. It must also be
+    differentiable in the data. All derivatives by data come from it, and ``torch.compile`` runs it. Needed only for
+    these two.
 ``data_gradient(y, x, v, active)``
     The vector-Jacobian products by the data, where a formula is faster than differentiating ``face_map``.
 ``solve_traced(y, element)``
-    Like ``solve`` but without reading a value on the host, returning ``(x, active)``; for ``torch.compile``. Default: ``solve``.
+    Like ``solve`` but without reading a value on the host, returning ``(x, active)``; for ``torch.compile``. Default:
+    ``solve``.
 ``lmo(g)``, ``sample(*shape)``, ``gap(y, x)``, ``tolerance(x)``
     The linear oracle, random members, the certificate, and the violation that rounding alone can explain.
 """
@@ -46,7 +51,8 @@ from torch import Tensor, nn
 
 from .solution import InputError, SolveError, SolveInfo, first_index
 
-# What y is computed in: half precision has too few digits for a threshold, so it is widened and the answer narrowed again.
+# What y is computed in: half precision has too few digits for a threshold, so it is widened and the answer narrowed
+# again.
 WORKING = {
     torch.float64: torch.float64,
     torch.float32: torch.float32,
@@ -57,10 +63,10 @@ _PLAIN = (None, None, "lowest", None)  # tol, max_steps, element, where to note 
 
 
 class Projection(torch.autograd.Function):
-    """The projection ``argmin_{x in s} 1/2 |x - y|^2`` as one autograd rule, which knows the set s by its contract alone.
+    """The projection ``argmin_{x in s} 1/2 |x - y|^2`` as one autograd rule, which knows s by its contract alone.
 
-    Method: the set's ``solve`` forwards; the face projector of the set backwards and in forward mode. Outputs: x, then the tensors
-    that tell the face. Source: the HS-Jacobian, chapter "Projection layers".
+    Method: the set's ``solve`` forwards; the face projector of the set backwards and in forward mode. Outputs: x,
+    then the tensors that tell the face. Source: the HS-Jacobian, chapter "Projection layers".
     """
 
     @staticmethod
@@ -124,7 +130,7 @@ class Projection(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, y, convex_set, call, *tensors):
-        """Make the mapped dimension one more batch dimension: put it in front, and fill with ones up to the batch dimensions."""
+        """Make the mapped dimension one more batch dimension: in front, with ones up to the other batch dimensions."""
         y_dim, _, _, *dims = in_dims
         ranks = [convex_set.ranks[name] for name in convex_set.names]
         y = y.expand(info.batch_size, *y.shape) if y_dim is None else y.movedim(y_dim, 0)
@@ -181,7 +187,8 @@ def raise_not_finite(name: str, t: Tensor) -> None:
     >>> raise_not_finite("y", torch.tensor([0.0, float("inf")]))
     Traceback (most recent call last):
         ...
-    lablib.solution.InputError: y[1] is inf: expected finite numbers; look for a division or a logarithm before this layer
+    lablib.solution.InputError: y[1] is inf: expected finite numbers; look for a division or a logarithm before this
+    layer
     """
     bad = ~torch.isfinite(t)
     if bool(bad.any()):
@@ -211,7 +218,8 @@ def truth(mask: Tensor) -> bool:
 class ConvexSet:
     """A closed convex set s of R^n with ``project``: ``argmin_{x in s} 1/2 |x - y|^2``. Subclass it to bring your own.
 
-    Define ``dim``, ``solve``, ``face_project`` and ``violation`` (see the top of this module); the rest follows from them.
+    Define ``dim``, ``solve``, ``face_project`` and ``violation`` (see the top of this module); the rest follows from
+    them.
 
     >>> import torch
     >>> class HalfLine(ConvexSet):
@@ -239,7 +247,9 @@ class ConvexSet:
         for name, value in data.items():
             if isinstance(value, Tensor):
                 if value.dtype not in WORKING:
-                    raise TypeError(f"{name} has dtype {value.dtype}: expected a floating point tensor; call .float() on it")
+                    raise TypeError(
+                        f"{name} has dtype {value.dtype}: expected a floating point tensor; call .float() on it"
+                    )
                 rank = self.ranks[name]
                 if value.dim() < rank:
                     raise InputError(f"{name} has shape {tuple(value.shape)}: expected at least {rank} dimension(s)")
@@ -355,7 +365,7 @@ class ConvexSet:
         return x, active
 
     def gap(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return the certificate ``max_{z in s} <y - x, z - x>`` per point, in float64: 0 exactly where x is the projection of y.
+        """Return the certificate ``max_{z in s} <y - x, z - x>`` per point, in float64: 0 just at the projection of y.
 
         It bounds the error: ``|x - P(y)|^2 <= gap`` for x in the set.
 
@@ -377,7 +387,7 @@ class ConvexSet:
         return x.new_zeros(x.shape[:-1], dtype=torch.float64)
 
     def contains(self, x: Tensor, atol: float | None = None) -> Tensor:
-        """Tell per point whether x is in the set, up to ``atol`` or, by default, up to the rounding of x's dtype, n and scale.
+        """Tell per point whether x is in the set, up to ``atol``; by default up to the rounding of dtype, n and scale.
 
         >>> import torch, lablib
         >>> lablib.Simplex(2).contains(torch.tensor([[0.3, 0.7], [0.3, 0.8]]))
@@ -399,19 +409,21 @@ class ConvexSet:
     ):
         """Return ``argmin_{x in s} 1/2 |x - y|^2``, differentiable in y and in the set's tensor data.
 
-        Method: the set's own solver; backwards and in forward mode the projector on the directions of x's face (the HS-Jacobian).
+        Method: the set's own solver; backwards and in forward mode the projector on the directions of x's face (the
+        HS-Jacobian).
 
-        ``y``: shape (..., n), any floating dtype; half precision is computed in float32. ``return_info``: return ``(x, SolveInfo)``.
-        ``strict=False``: do not raise, return the best iterate and its info. ``tol``: the largest violation accepted, relative to
-        1 + |right-hand side| (default: what rounding explains). ``max_steps``: cap on the passes of the search. ``element``: at a
-        kink, where several Jacobians are right, ``"lowest"`` keeps weakly active constraints in the face (the smallest face that
-        holds x) and ``"highest"`` frees them.
+        ``y``: shape (..., n), any floating dtype; half precision is computed in float32. ``return_info``: return
+        ``(x, SolveInfo)``. ``strict=False``: do not raise, return the best iterate and its info. ``tol``: the largest
+        violation accepted, relative to 1 + |right-hand side| (default: what rounding explains). ``max_steps``: cap on
+        the passes of the search. ``element``: at a kink, where several Jacobians are right, ``"lowest"`` keeps weakly
+        active constraints in the face (the smallest face that holds x) and ``"highest"`` frees them.
 
-        With none of ``return_info``, ``strict=False``, ``tol`` and ``max_steps`` the residual is not measured: the closed forms are
-        exact up to rounding. Checks of values read one number on the host; they are off under ``torch.compile``.
+        With none of ``return_info``, ``strict=False``, ``tol`` and ``max_steps`` the residual is not measured: the
+        closed forms are exact up to rounding. Checks of values read one number on the host; they are off under
+        ``torch.compile``.
 
-        Raises SolveError (a ValueError too where the input is at fault) naming argument, index and what was expected; TypeError
-        for tensors of integers.
+        Raises SolveError (a ValueError too where the input is at fault) naming argument, index and what was expected;
+        TypeError for tensors of integers.
 
         >>> import torch, lablib
         >>> lablib.Simplex(3).project(torch.tensor([1.0, 0.5, -2.0]))
@@ -428,7 +440,9 @@ class ConvexSet:
         if torch.compiler.is_compiling():
             x = _traced(convex_set, y, element)
             if return_info:
-                raise InputError("return_info is not available under torch.compile: measure with violation and gap outside")
+                raise InputError(
+                    "return_info is not available under torch.compile: measure with violation and gap outside"
+                )
             return x if x.dtype is original.dtype else x.to(original.dtype)
         tensors = [getattr(convex_set, name) for name in convex_set.names]
         if not return_info and strict and tol is None and max_steps is None:
@@ -480,18 +494,21 @@ def _check_input(convex_set: ConvexSet, y: Tensor) -> torch.dtype:
 
 
 def _match(convex_set: ConvexSet, y: Tensor) -> tuple[ConvexSet, Tensor]:
-    """Check the data against y, give half precision data its working dtype, and give y the batch dimensions of the data."""
+    """Check the data against y, widen half precision data, and give y the batch dimensions of the data."""
     dtype = WORKING[y.dtype]
     tensors, widened, batch = [], False, y.shape[:-1]
     for name in convex_set.names:
         t = getattr(convex_set, name)
         if t.device != y.device:
             raise InputError(
-                f"{name} is on {t.device} and y on {y.device}: expected one device; move the set with .to({str(y.device)!r})"
+                f"{name} is on {t.device} and y on {y.device}: expected one device; "
+                f"move the set with .to({str(y.device)!r})"
             )
         if t.dtype is not dtype:
             if t.dtype is not y.dtype:
-                raise InputError(f"{name} has dtype {t.dtype} and y {y.dtype}: expected one dtype; cast the set with .to({y.dtype})")
+                raise InputError(
+                    f"{name} has dtype {t.dtype} and y {y.dtype}: expected one dtype; cast the set with .to({y.dtype})"
+                )
             t, widened = t.to(dtype), True
         tensors.append(t)
         lead = t.shape[: t.dim() - convex_set.ranks[name]]
@@ -508,7 +525,7 @@ def _match(convex_set: ConvexSet, y: Tensor) -> tuple[ConvexSet, Tensor]:
 
 
 def _traced(convex_set: ConvexSet, y: Tensor, element: str) -> Tensor:
-    """Project with plain torch operations only, for ``torch.compile``: search without gradients, then the face's own formula."""
+    """Project with plain torch operations, for ``torch.compile``: search without gradients, then the face's formula."""
     with torch.no_grad():
         frozen = convex_set.bind([getattr(convex_set, name).detach() for name in convex_set.names])
         _, active = frozen.solve_traced(y.detach(), element)
@@ -532,9 +549,9 @@ def _certify(convex_set: ConvexSet, y: Tensor, x: Tensor, steps: Any, tol: float
 class ProjectionLayer(nn.Module):
     """The layer ``y -> argmin_{x in s} 1/2 |x - y|^2``.
 
-    The set's tensors become the module's own: buffers, or parameters where they are ``nn.Parameter``. So ``.to``, ``state_dict``,
-    pickling, deep copies and optimiser steps all reach them. ``layer(y, **data)`` projects on ``s.with_data(**data)``.
-    Keyword arguments of the constructor are passed on to ``project``.
+    The set's tensors become the module's own: buffers, or parameters where they are ``nn.Parameter``. So ``.to``,
+    ``state_dict``, pickling, deep copies and optimiser steps all reach them. ``layer(y, **data)`` projects on
+    ``s.with_data(**data)``. Keyword arguments of the constructor are passed on to ``project``.
 
     >>> import torch, lablib
     >>> layer = ProjectionLayer(lablib.L1Ball(2, radius=torch.nn.Parameter(torch.tensor(1.0))))
@@ -572,14 +589,16 @@ class ProjectionLayer(nn.Module):
         return repr(self.set)
 
 
-def check_jacobian(layer: Callable[[Tensor], Tensor], x: Tensor, *, step: float | None = None, directions: int = 64) -> float:
+def check_jacobian(
+    layer: Callable[[Tensor], Tensor], x: Tensor, *, step: float | None = None, directions: int = 64
+) -> float:
     """Return the largest relative difference between a layer's backward and finite differences, away from kinks.
 
-    Compares, per point of the batch, the Jacobian J assembled from backward passes with central differences, as
-    ``max |J - D| / max(1, max |D|)``; beyond ``directions`` coordinates both are compressed to that many random directions. A point
-    at which the two one-sided differences disagree is near a kink, where no derivative exists: a smaller step is tried, twice, and
-    then the point is left out. ``x``: shape (..., n), float64 for a sharp answer; the points of a batch must not influence each other.
-    ``step``: of the differences, default ``eps^(1/3)`` times the size of x.
+    Compares, per point of the batch, the Jacobian J assembled from backward passes with central differences, as ``max
+    |J - D| / max(1, max |D|)``; beyond ``directions`` coordinates both are compressed to that many random directions.
+    A point at which the two one-sided differences disagree is near a kink, where no derivative exists: a smaller step
+    is tried, twice, and then the point is left out. ``x``: shape (..., n), float64 for a sharp answer; the points of
+    a batch must not influence each other. ``step``: of the differences, default ``eps^(1/3)`` times the size of x.
 
     Raises SolveError if every point is near a kink.
 
@@ -614,5 +633,7 @@ def check_jacobian(layer: Callable[[Tensor], Tensor], x: Tensor, *, step: float 
             worst = torch.where(worst.isnan() & ~kinked, error, worst)
             length = length / 8
     if bool(worst.isnan().all()):
-        raise SolveError("every point lies near a kink, where no derivative exists; move x a little, or pass a smaller step")
+        raise SolveError(
+            "every point lies near a kink, where no derivative exists; move x a little, or pass a smaller step"
+        )
     return float(worst[~worst.isnan()].max())

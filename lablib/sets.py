@@ -6,9 +6,10 @@ What a constraint is here: an object with two oracles and one ruler,
     lmo(g)          argmin_{v in s} <g, v>            the lowest vertex
     violation(x)    how far outside x is              the ruler
 
-The contract behind ``project`` stands at the top of ``projection.py``. Simplex, L1Ball and BoxBudget share one shape of
-face: some coordinates are held, and one row a.x = c ties the free ones. Its projector and its derivatives are written
-once, in ``_row_project``, ``_row_map`` and ``_row_gradient``. The search for the one unknown number is in ``threshold.py``.
+The contract behind ``project`` stands at the top of ``projection.py``. Simplex, L1Ball and BoxBudget share one shape
+of face: some coordinates are held, and one row a.x = c ties the free ones. Its projector and its derivatives are
+written once, in ``_row_project``, ``_row_map`` and ``_row_gradient``. The search for the one unknown number is in
+``threshold.py``.
 
 Leading dimensions are batch dimensions, the last one is n. A datum is a number or a tensor; a tensor may carry batch
 dimensions of its own (radius (B,), bounds (B, n), A (B, p, n)), which broadcast against those of y.
@@ -33,8 +34,8 @@ class Box(ConvexSet):
     """``{x : lower <= x <= upper}``, infinities allowed.
 
     Projection: clip. Face: the coordinates strictly between their bounds. ``lower``, ``upper``: numbers, or tensors
-    (..., n). With two numbers any n will do, unless ``dim`` fixes it. Gradients flow to tensor bounds (to ``lower`` where
-    both hold). Raises InputError where lower > upper, naming the index.
+    (..., n). With two numbers any n will do, unless ``dim`` fixes it. Gradients flow to tensor bounds (to ``lower``
+    where both hold). Raises InputError where lower > upper, naming the index.
 
     >>> import torch
     >>> Box(0.0, 1.0).project(torch.tensor([-1.0, 0.5, 7.0]))
@@ -148,27 +149,27 @@ class Simplex(ConvexSet):
         elif not bool(y.sum().isfinite() & _are_nonnegative(self.total)):
             raise_not_finite("y", y)
             _nonnegative("total", self.total)
-        return threshold.simplex(y, self.total, element=element, max_steps=max_steps)
+        return _without_x(*threshold.simplex(y, self.total, element=element, max_steps=max_steps))
 
     def solve_traced(self, y, element):
         """Search tau, which sorts under ``torch.compile``."""
-        return threshold.simplex(y, self.total, element=element)[:2]
+        return _in_full(*threshold.simplex(y, self.total, element=element)[:2])
 
     def face_project(self, x, v, active=None):
         """Subtract from v its mean over the support, and keep it there."""
         if active is None:
             support = x.sign()
-            active = (support, support.sum(-1, keepdim=True).clamp(min=1))
-        return threshold.face(v, active)  # eq: eq-face-simplex
+            active = (support, support, support.sum(-1, keepdim=True).clamp(min=1))
+        return threshold.face(v, _with_x(x, active))  # eq: eq-face-simplex
 
     def face_map(self, y, active):
         """Shift y on the support so that it sums to total."""
-        free, row = threshold.dense(active, y.shape[-1])
+        free, row = active[:2]
         return _row_map(y, free, torch.zeros_like(y), row, self.total)
 
     def data_gradient(self, y, x, v, active):
         """Return the mean of v over the support: what one more unit of total is worth."""
-        return (_row_gradient(y, x, v, *threshold.dense(active, v.shape[-1]))[0],)
+        return (_row_gradient(y, x, v, *threshold.dense(_with_x(x, active), self.dim))[0],)
 
     def violation(self, x):
         """Return the larger of the most negative entry and the error of the sum."""
@@ -197,10 +198,11 @@ class Simplex(ConvexSet):
 class L1Ball(ConvexSet):
     """``{x : sum_i w_i |x_i| <= radius}``.
 
-    Projection: x = y inside; else ``x_i = sign(y_i) max(|y_i| - tau w_i, 0)`` with the one tau that puts x on the sphere.
-    Face: the support and signs of x. ``radius``: a number or a tensor (...), not negative; radius 0 is {0}. ``weights``:
-    None (all 1), a number or a tensor (..., n), not negative; a weight 0 leaves its coordinate free (and its gradient is
-    then the derivative from above). Gradients flow to tensor data. Raises InputError for a negative radius or weight.
+    Projection: x = y inside; else ``x_i = sign(y_i) max(|y_i| - tau w_i, 0)`` with the one tau that puts x on the
+    sphere. Face: the support and signs of x. ``radius``: a number or a tensor (...), not negative; radius 0 is {0}.
+    ``weights``: None (all 1), a number or a tensor (..., n), not negative; a weight 0 leaves its coordinate free (and
+    its gradient is then the derivative from above). Gradients flow to tensor data. Raises InputError for a negative
+    radius or weight.
 
     Source: Duchi and others 2008.
 
@@ -233,13 +235,13 @@ class L1Ball(ConvexSet):
             raise_not_finite("y", y)
             self._check_values()
         if self.weights is None:
-            return threshold.l1(y, self.radius, element=element, max_steps=max_steps)
+            return _without_x(*threshold.l1(y, self.radius, element=element, max_steps=max_steps))
         return self._solve_weighted(y, element, max_steps)
 
     def solve_traced(self, y, element):
         """Search tau, which sorts under ``torch.compile``."""
         if self.weights is None:
-            return threshold.l1(y, self.radius, element=element)[:2]
+            return _in_full(*threshold.l1(y, self.radius, element=element)[:2])
         return self._solve_weighted(y, element)[:2]
 
     def _solve_weighted(self, y, element, max_steps=None):
@@ -256,8 +258,7 @@ class L1Ball(ConvexSet):
     def _face(self, active):
         """Return the free coordinates, the row that ties them, and its signs."""
         if self.weights is None:
-            free, row = threshold.dense(active, self.dim)
-            return free, row, row
+            return *active[:2], active[1]
         sign, inside = active
         w = _full(self.weights, sign)
         return torch.where(inside | (w == 0), 1.0, sign.abs()), sign * w, sign
@@ -278,7 +279,7 @@ class L1Ball(ConvexSet):
         """Project v on the directions that keep the support, its signs and the norm; inside the ball, return v."""
         active = self._active(x) if active is None else active
         if self.weights is None:
-            return threshold.face(v, active)
+            return threshold.face(v, _with_x(x, active))
         return _row_project(v, *self._face(active)[:2])  # eq: eq-face-l1
 
     def face_map(self, y, active):
@@ -288,6 +289,8 @@ class L1Ball(ConvexSet):
 
     def data_gradient(self, y, x, v, active):
         """Return the gradients to radius and weights."""
+        if self.weights is None:
+            active = threshold.dense(_with_x(x, active), self.dim)
         free, row, sign = self._face(active)
         radius, weights = _row_gradient(y, x, v, free, row)
         grads = {"radius": radius, "weights": sign * weights}
@@ -341,11 +344,11 @@ class BoxBudget(ConvexSet):
     """``{x : lower <= x <= upper, sum_i a_i x_i = budget}``: the capped simplex and its friends.
 
     Projection: ``x_i = clip(y_i - mu a_i, lower_i, upper_i)`` with a mu that meets the budget. Face: the coordinates
-    strictly between their bounds, tied by the row. ``lower``, ``upper``, ``weights``: numbers or tensors (..., n); bounds
-    may be infinite, weights may have any sign or be 0. ``budget``: a number or a tensor (...). ``dim`` fixes n where no
-    tensor does. Computed in float64. Gradients flow to tensor data; where no free coordinate has a weight, nothing is
-    left to balance, and none flows to the budget.
-    Raises InputError where the set is empty, naming the interval of budgets that can be met.
+    strictly between their bounds, tied by the row. ``lower``, ``upper``, ``weights``: numbers or tensors (..., n);
+    bounds may be infinite, weights may have any sign or be 0. ``budget``: a number or a tensor (...). ``dim`` fixes n
+    where no tensor does. Computed in float64. Gradients flow to tensor data; where no free coordinate has a weight,
+    nothing is left to balance, and none flows to the budget. Raises InputError where the set is empty, naming the
+    interval of budgets that can be met.
 
     >>> import torch
     >>> BoxBudget(0.0, 1.0, torch.ones(3), 2.0).project(torch.tensor([3.0, 0.5, 0.1]))
@@ -387,8 +390,9 @@ class BoxBudget(ConvexSet):
         if truth(bad):
             index = first_index(bad)
             raise InputError(
-                f"the set is empty: budget{list(index) or ''} is {float(c[index]):.6g}, but over the box the weighted sum "
-                f"reaches only [{float(least[index]):.6g}, {float(most[index]):.6g}]; expected a budget in this interval",
+                f"the set is empty: budget{list(index) or ''} is {float(c[index]):.6g}, but over the box "
+                f"the weighted sum reaches only [{float(least[index]):.6g}, {float(most[index]):.6g}]; "
+                "expected a budget in this interval",
                 index=index,
                 certificate=(float(least[index]), float(most[index])),
             )
@@ -525,7 +529,7 @@ class BoxBudget(ConvexSet):
         return (normal * (self._fill(-normal, ratio) - x.double())).sum(-1)
 
     def sample(self, *shape, generator=None):
-        """Return points strictly between the bounds wherever the budget leaves room; far bounds replace infinite ones."""
+        """Return points strictly between the bounds where the budget leaves room; far bounds replace infinite ones."""
         u, like = _uniform(self, shape, generator)
         a, lower, upper, c = self._doubles(u)
         sizes = torch.maximum(*(torch.where(t.isfinite(), t.abs(), 0.0) for t in (lower, upper)))
@@ -546,13 +550,12 @@ class BoxBudget(ConvexSet):
 class Affine(ConvexSet):
     """``{x : A x = b}``.
 
-    Projection: ``x = y - A'(A A')^{-1}(A y - b)`` with one Cholesky factor, kept as long as A's contents stay the same, and
-    one step of refinement. Face: the whole set. ``A``: a tensor (..., p, n); ``b``: a number or a tensor (..., p). Computed
-    in float64 with unit rows. Rows may depend on each other: a maximal independent subset is chosen by pivoting. Gradients
-    flow to A and b; with dependent rows they are those of the chosen subset, which are right for every change that keeps
-    the rows consistent.
-    Raises InputError where dependent rows contradict each other (the set is empty); its ``certificate`` is a vector w with
-    A'w = 0 and b.w != 0.
+    Projection: ``x = y - A'(A A')^{-1}(A y - b)`` with one Cholesky factor, kept as long as A's contents stay the
+    same, and one step of refinement. Face: the whole set. ``A``: a tensor (..., p, n); ``b``: a number or a tensor
+    (..., p). Computed in float64 with unit rows. Rows may depend on each other: a maximal independent subset is
+    chosen by pivoting. Gradients flow to A and b; with dependent rows they are those of the chosen subset, which are
+    right for every change that keeps the rows consistent. Raises InputError where dependent rows contradict each
+    other (the set is empty); its ``certificate`` is a vector w with A'w = 0 and b.w != 0.
 
     >>> import torch
     >>> Affine(torch.tensor([[1.0, 1.0]]), torch.tensor([1.0])).project(torch.tensor([1.0, 1.0]))
@@ -575,7 +578,9 @@ class Affine(ConvexSet):
     def _check_shapes(self) -> None:
         p, self.dim = self.A.shape[-2:]
         if isinstance(self.b, Tensor) and self.b.shape[-1] != p:
-            raise InputError(f"b has shape {tuple(self.b.shape)}: expected a last dimension of {p}, one for each row of A")
+            raise InputError(
+                f"b has shape {tuple(self.b.shape)}: expected a last dimension of {p}, one for each row of A"
+            )
 
     def __getstate__(self):
         return {**self.__dict__, "_kept": {}}
@@ -632,8 +637,8 @@ class Affine(ConvexSet):
         w = -(mask * _factor_solve(L, mask * (rows @ rows[row])))
         w[row] = 1
         raise InputError(
-            f"the set is empty{f' at batch index {at}' if at else ''}: row {row} of A is a combination of other rows, but "
-            f"b does not follow (off by {float(error[index].abs()):.1e}); the certificate w has A'w = 0 and b.w != 0; "
+            f"the set is empty{f' at batch index {at}' if at else ''}: row {row} of A is a combination of other "
+            f"rows, but b does not follow (off by {float(error[index].abs()):.1e}); the certificate w has A'w = 0 and b.w != 0; "
             "expected b in the range of A",
             index=index,
             certificate=w / length,
@@ -643,7 +648,9 @@ class Affine(ConvexSet):
         """Take from v its part in the row space."""
         rows = _unit_rows(self.A.double())[0]
         mask, L = self._differentiable(rows, self._factor() if active is None else active)
-        return (v - _times(rows.mT, _factor_solve(L, mask * _times(rows, v.double())))).to(v.dtype)  # eq: eq-face-affine
+        return (v - _times(rows.mT, _factor_solve(L, mask * _times(rows, v.double())))).to(
+            v.dtype
+        )  # eq: eq-face-affine
 
     def _differentiable(self, rows, active):
         """Factor anew where a second derivative by A is recorded."""
@@ -700,7 +707,8 @@ class Affine(ConvexSet):
         return self.project(y).detach()
 
 
-# -- one row and held coordinates: the face of Simplex, L1Ball and BoxBudget -----------------------------------------------
+# -- one row and held coordinates: the face of Simplex, L1Ball and BoxBudget
+# -----------------------------------------------
 
 
 def _row_project(v: Tensor, free: Tensor, a: Tensor) -> Tensor:
@@ -732,22 +740,45 @@ def _row_gradient(y: Tensor, x: Tensor, v: Tensor, free: Tensor, a: Tensor) -> t
     return eta.squeeze(-1), -(ell * u + eta * x)
 
 
-# -- searches ---------------------------------------------------------------------------------------------------------------
+def _without_x(x: Tensor, support: tuple[Tensor, ...], passes: int) -> tuple[Tensor, Any, int]:
+    """Leave x out of a face that is told by x and a count: the autograd rule keeps x already."""
+    return x, support[1:] if support[0] is x else support, passes
+
+
+def _with_x(x: Tensor, active: Any) -> tuple[Tensor, ...]:
+    """Put x back, for ``threshold.face``."""
+    active = active if isinstance(active, tuple) else (active,)
+    return (x, *active) if len(active) == 1 else active
+
+
+def _in_full(x: Tensor, support: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Tell a face by the mask of its free coordinates, its normal and their number."""
+    free, row = threshold.dense(support, x.shape[-1])
+    return x, (free, row, row.abs().sum(-1, keepdim=True).clamp(min=1))
+
+
+# -- searches
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def _balance(y, a, lower, upper, c, max_steps=None):
     """Return y - mu a, where sum_i a_i clip(y_i - mu a_i, lower_i, upper_i) = c, and the passes used.
 
-    Float64, shapes (..., n), c (..., 1). The search is run again from its own answer, which recovers the digits that a huge
-    y costs: it starts at 0 and ends at once where the first answer was good.
+    Float64, shapes (..., n), c (..., 1). The search is run again from its own answer, twice at most, which recovers the
+    digits that a huge y costs; where the first answer was good it ends at once.
     """
     passes = 0
-    for _ in range(2):
+    for _ in range(3):
         if torch.compiler.is_compiling():
             mu = _budget_by_sorting(y, a, lower, upper, c)
         else:
-            mu, used = _budget_by_newton(y, a, lower, upper, c, 100 if max_steps is None else max_steps - passes)
+            limit = 30 if max_steps is None else min(30, max_steps - passes)
+            mu, done, used = _budget_by_newton(y, a, lower, upper, c, limit)
             passes += used
+            if used == 0:
+                break
+            if used == 30 and not bool(done.all()):
+                mu = torch.where(done, mu, _budget_by_sorting(y, a, lower, upper, c))
         y = y - mu * a
     return y, passes
 
@@ -757,20 +788,21 @@ def _budget_by_newton(y, a, lower, upper, c, max_steps):
     ends = _meetings(y, a, lower, upper, 0.0)
     low, high = ends.amin(-1, keepdim=True), ends.amax(-1, keepdim=True)
     mu, left, right = torch.zeros_like(c), torch.full_like(c, -math.inf), torch.full_like(c, math.inf)
+    done = torch.zeros_like(c, dtype=torch.bool)
     for used in range(max_steps):
         slope, excess, noise = _budget_at(mu, y, a, lower, upper, c)
         done = excess.abs() <= noise
         if bool(done.all()):
-            return mu, used
+            return mu, done, used
         left, right = torch.where(excess > 0, mu, left), torch.where(excess < 0, mu, right)
         newton = mu + excess / slope
         middle = (torch.maximum(left, low - 1) + torch.minimum(right, high + 1)) / 2
         mu = torch.where(done, mu, torch.where((newton > left) & (newton < right), newton, middle))
-    return mu, max_steps
+    return mu, done, max_steps
 
 
 def _budget_by_sorting(y, a, lower, upper, c):
-    """The same by halving the sorted meetings with the bounds, between which the function is linear: nothing for the host."""
+    """The same by halving the sorted meetings with the bounds, between which the function is linear."""
     ends = _meetings(y, a, lower, upper, math.inf).sort(-1).values
     most = ends.shape[-1]
     first = torch.full_like(c, -1, dtype=torch.int64)  # the last meeting known to lie left of the root
@@ -785,8 +817,10 @@ def _budget_by_sorting(y, a, lower, upper, c):
     high = torch.where(last >= most, math.inf, ends.gather(-1, last.clamp(max=most - 1)))
     inner = torch.where(low.isfinite(), low + 1 + low.abs(), torch.where(high.isfinite(), high - 1 - high.abs(), 0.0))
     inner = torch.where(low.isfinite() & high.isfinite(), (low + high) / 2, inner)
-    slope, excess, _ = _budget_at(inner, y, a, lower, upper, c)
-    return torch.where(slope > 0, inner + excess / torch.where(slope > 0, slope, 1.0), torch.where(excess > 0, high, inner))
+    slope, excess, noise = _budget_at(inner, y, a, lower, upper, c)
+    # Flat and off: the two meetings of one coordinate coincide in floating point, and the root hides between them.
+    flat = torch.where(excess > noise, high, torch.where(excess < -noise, low, inner))
+    return torch.where(slope > 0, inner + excess / torch.where(slope > 0, slope, 1.0), flat)
 
 
 def _meetings(y, a, lower, upper, otherwise):
@@ -807,7 +841,8 @@ def _budget_at(mu, y, a, lower, upper, c):
     return slope, terms.sum(-1, keepdim=True) - c, noise
 
 
-# -- rows of A --------------------------------------------------------------------------------------------------------------
+# -- rows of A
+# --------------------------------------------------------------------------------------------------------------
 
 
 def _times(A: Tensor, x: Tensor) -> Tensor:
@@ -839,9 +874,10 @@ def _unit_rows(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _row_factor(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Choose a maximal independent subset of unit rows (..., p, n): the mask (..., p) and the factor of their Gram matrix.
+    """Choose a maximal independent subset of unit rows (..., p, n): its mask (..., p), and the factor of its Gram matrix.
 
-    Pivoted Gram-Schmidt: each time the row with the largest part outside the span of those chosen, until that is rounding.
+    Pivoted Gram-Schmidt: each time the row with the largest part outside the span of those chosen, until that is
+    rounding.
     """
     p, n = rows.shape[-2:]
     rest = rows.detach()
@@ -865,7 +901,8 @@ def _gram_factor(rows: Tensor, mask: Tensor) -> Tensor:
     return torch.linalg.cholesky_ex(kept @ kept.mT + torch.diag_embed((~mask).to(rows.dtype)))[0]
 
 
-# -- data: numbers and tensors ----------------------------------------------------------------------------------------------
+# -- data: numbers and tensors
+# ----------------------------------------------------------------------------------------------
 
 
 def _full(value: float | Tensor, like: Tensor) -> Tensor:
@@ -895,7 +932,7 @@ def _blank(convex_set: ConvexSet) -> Tensor:
 
 
 def _uniform(convex_set: ConvexSet, shape: tuple[int, ...], generator: Any, extra: int = 0) -> tuple[Tensor, Tensor]:
-    """Return float64 numbers strictly between 0 and 1, shape (*shape, n + extra), and a tensor with the answer's dtype."""
+    """Return float64 numbers strictly between 0 and 1, shape (*shape, n + extra), and a tensor of the answer's dtype."""
     like = next(iter(convex_set.data().values()), torch.empty(0)).detach()
     if convex_set.dim is None:
         raise InputError(f"{convex_set!r} fits any dimension: give a bound as a tensor, or dim=n")
@@ -942,7 +979,8 @@ def _nonnegative(name: str, value: float | Tensor) -> None:
     _require(~((t >= 0) & torch.isfinite(t)), name, value, "a finite number that is not negative")
 
 
-# -- bounds -----------------------------------------------------------------------------------------------------------------
+# -- bounds
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def _clip(y: Tensor, lower: float | Tensor, upper: float | Tensor) -> Tensor:
@@ -954,7 +992,8 @@ def _clip(y: Tensor, lower: float | Tensor, upper: float | Tensor) -> Tensor:
 def _held(y: Tensor, lower: float | Tensor, upper: float | Tensor, element: str) -> tuple[Tensor, Tensor]:
     """Say which coordinates a lower bound holds, and which an upper one.
 
-    The lowest element counts a bound that is just met; the highest does not, unless the two bounds leave no room at all.
+    The lowest element counts a bound that is just met; the highest does not, unless the two bounds leave no room at
+    all.
     """
     if element == "lowest":
         return y <= lower, y >= upper
@@ -1006,7 +1045,8 @@ def _endless(name: str, at: tuple[int, ...], ray: str, index: tuple[int, ...]) -
     )
 
 
-# -- sizes ------------------------------------------------------------------------------------------------------------------
+# -- sizes
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def _size(x: Tensor) -> Tensor:
@@ -1029,4 +1069,3 @@ def _rounding(x: Tensor) -> float:
 def _put_at(index: Tensor, like: Tensor, value: float | Tensor) -> Tensor:
     """Return zeros with one value per row, at ``index``."""
     return torch.where(torch.arange(like.shape[-1], device=like.device) == index, value, torch.zeros_like(like))
-
