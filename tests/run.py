@@ -44,7 +44,8 @@ IGNORED = [f"--ignore=tests/{name}" for name in OWN_STAGE]
 
 def pytest(*arguments: str) -> list[str]:
     """Return a pytest command that shows dots, reasons for skips, and one line for each failure."""
-    return [PY, "-m", "pytest", "-q", "-rfEs", "--color=no", *arguments]
+    plugins = [] if "--nbval" in arguments else ["-p", "no:nbval"]  # it takes seconds to load
+    return [PY, "-m", "pytest", "-q", "-rfEs", "--color=no", *plugins, *arguments]
 
 
 TWO_WORKERS = ("-n", "2", "--dist", "loadfile")

@@ -18,6 +18,7 @@ fault is what the other stages of `make test` prove; `FAULTS_CLEAN=1` runs it on
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -51,8 +52,13 @@ def copy_tree(target: Path) -> None:
         if name and (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
-    for command in (["init", "-q"], ["add", "-A"]):
-        subprocess.run(["git", *command], cwd=target, check=True, capture_output=True)
+    git(target, "init", "-q")
+    git(target, "add", "-A")
+
+
+def git(tree: Path, *arguments: str) -> None:
+    """Run git in the copy."""
+    subprocess.run(["git", *arguments], cwd=tree, check=True, capture_output=True)
 
 
 def run(check: str, tree: Path, book: Path | None = None) -> tuple[int, str]:
@@ -68,30 +74,41 @@ def run(check: str, tree: Path, book: Path | None = None) -> tuple[int, str]:
     }
     for name in [name for name in env if name.startswith("PYTEST_") or name == "LABLIB_CLAIMS"]:
         del env[name]
+    if "--nbval" not in check and " -n " not in check:  # finding plugins costs more than most checks do
+        env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    child = subprocess.Popen(
+        check,
+        shell=True,
+        cwd=tree,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            check,
-            shell=True,
-            cwd=tree,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=LONGEST,
-        )
-    except subprocess.TimeoutExpired as late:
-        return 124, (late.stdout or b"").decode("utf-8", "replace")
-    return done.returncode, done.stdout.decode("utf-8", "replace")
+        output, _ = child.communicate(timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        output, _ = child.communicate()
+    return child.returncode, output.decode("utf-8", "replace")
+
+
+@pytest.fixture(scope="session")
+def copied(tmp_path_factory):
+    """A copy of the tree for all the faults of a worker."""
+    target = tmp_path_factory.mktemp("copy") / "tree"
+    target.mkdir()
+    copy_tree(target)
+    return target
 
 
 @pytest.fixture
-def tree(tmp_path):
-    """A copy of the tree, removed at once: there is one for each fault."""
-    target = tmp_path / "tree"
-    target.mkdir()
-    copy_tree(target)
-    yield target
-    shutil.rmtree(target, ignore_errors=True)
+def tree(copied):
+    """The copy, and after the test as it was before."""
+    yield copied
+    git(copied, "checkout-index", "-a", "-f")
+    git(copied, "clean", "-fdxq")
 
 
 def test_names_are_unique_and_entries_whole():
@@ -110,8 +127,8 @@ def test_the_copy_wins_over_the_installed_package(tree):
 
 
 @pytest.mark.parametrize("fault", catalogue())
-def test_fault_is_caught(fault, tree):
-    book = copy_book(tree.parent, fault["file"]) if fault.get("target") == "site" else None
+def test_fault_is_caught(fault, tree, tmp_path):
+    book = copy_book(tmp_path, fault["file"]) if fault.get("target") == "site" else None
     path = (book or tree) / fault["file"]
     assert path.is_file(), f"there is no {fault['file']}"
     text = path.read_text(encoding="utf-8")
@@ -120,7 +137,6 @@ def test_fault_is_caught(fault, tree):
         code, output = run(fault["check"], tree, book)
         assert code == 0, f"the check fails without the fault:\n{output[-3000:]}"
     path.write_text(text.replace(fault["old"], fault["new"]), encoding="utf-8")
-    subprocess.run(["git", "add", "-A"], cwd=tree, check=True, capture_output=True)
     code, output = run(fault["check"], tree, book)
     assert code != 0, f"not caught; the check passed:\n{output[-3000:]}"
     assert code not in NOTHING_CHECKED, f"nothing was checked (code {code}):\n{output[-3000:]}"
