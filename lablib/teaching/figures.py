@@ -6,6 +6,8 @@ that no figure depends on colour alone. `plane()` and `region()` draw the 2-D pi
 
 from __future__ import annotations
 
+from html import escape
+
 # Okabe and Ito's eight colours. Orange, sky and yellow are for areas: as lines they have less than 3:1 on white.
 PALETTE = {
     "black": "#000000",
@@ -85,3 +87,33 @@ def arrow(ax, start, end, color: str = "black", **kwargs) -> None:
     options = {"arrowstyle": "-|>", "mutation_scale": 15, "linewidth": 2.0, "shrinkA": 0, "shrinkB": 0}
     options.update(kwargs)
     ax.annotate("", xy=tuple(end), xytext=tuple(start), arrowprops={"color": PALETTE[color], **options})
+
+
+class Table:
+    """A small table for a page: HTML where there is a browser, aligned text elsewhere."""
+
+    def __init__(self, head, rows, caption: str = ""):
+        self.head, self.rows, self.caption = [str(h) for h in head], [[str(c) for c in row] for row in rows], caption
+        if any(len(row) != len(self.head) for row in self.rows):
+            raise ValueError(f"a row has not {len(self.head)} entries, as the head has")
+
+    def __repr__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
+        lines = ["  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in (self.head, *self.rows)]
+        return "\n".join([*lines, self.caption] if self.caption else lines)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{escape(h)}</th>' if h else "<td></td>" for h in self.head)
+        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in self.rows)
+        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        return f'<table class="table">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def table(head, rows, caption: str = "") -> Table:
+    """Return a table that a notebook shows: column names, rows of cells, and a caption.
+
+    >>> table(["rival", "cost"], [["projection", "0.03"]])
+         rival  cost
+    projection  0.03
+    """
+    return Table(head, rows, caption)
