@@ -91,7 +91,7 @@ STAGES: dict[str, tuple[str, list[list[str]]]] = {
         [[PY, "make/book.py", "--into", str(OUT / "book")]],
     ),
     "site": ("every page in a real browser", [pytest(*TWO_WORKERS, "tests/site")]),
-    "labs": ("the labs in JupyterLab and as in Colab", [pytest("tests/labs")]),
+    "labs": ("the labs in JupyterLab and as in Colab", [pytest(*TWO_WORKERS, "tests/labs")]),
     "faults": ("every planted fault is caught", [pytest("-n", "2", "tests/faults")]),
 }
 
