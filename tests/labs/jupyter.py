@@ -102,8 +102,11 @@ def open_notebook(page: Page, address: str, name: str) -> None:
 PROMPTS = "[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].map(p => p.textContent.trim())"
 
 
+ERRORS = '.jp-OutputArea-output[data-mime-type*="stderr"], .jp-OutputArea-output[data-mime-type*="error"]'
+
+
 def run_all(page: Page, patience: float = 90.0) -> None:
-    """Choose Run, Run All Cells from the menu, and wait until every code cell has run."""
+    """Choose Run, Run All Cells from the menu, and wait until every code cell has run or one has failed."""
     for _ in range(3):  # a menu that is clicked while JupyterLab still arranges itself may do nothing
         page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
         page.get_by_text("Run All Cells", exact=True).click()
@@ -111,5 +114,7 @@ def run_all(page: Page, patience: float = 90.0) -> None:
             page.wait_for_function(f"{PROMPTS}.some(text => text !== '[ ]:')", timeout=10_000)
             break
     page.wait_for_function(
-        f"{PROMPTS}.length > 0 && {PROMPTS}.every(text => /^\\[\\d+\\]:$/.test(text))", timeout=1000 * patience
+        f"""{PROMPTS}.length > 0 && {PROMPTS}.every(text => /^\\[\\d+\\]:$/.test(text)) ||
+            document.querySelector('{ERRORS}') !== null""",
+        timeout=1000 * patience,
     )
