@@ -264,8 +264,8 @@ class L1Ball(ConvexSet):
         return torch.where(inside | (w == 0), 1.0, sign.abs()), sign * w, sign
 
     def _active(self, x):
-        """Read the face off x."""
-        inside = self._norm(x) < _double(_column(self.radius))
+        """Read the face off x: its zeros exactly, and the sphere up to rounding."""
+        inside = self._norm(x) + self.tolerance(x).unsqueeze(-1) < _double(_column(self.radius))
         sign = x.sign().masked_fill(inside, 0)
         if self.weights is not None:
             return sign, inside
@@ -638,7 +638,8 @@ class Affine(ConvexSet):
         w[row] = 1
         raise InputError(
             f"the set is empty{f' at batch index {at}' if at else ''}: row {row} of A is a combination of other "
-            f"rows, but b does not follow (off by {float(error[index].abs()):.1e}); the certificate w has A'w = 0 and b.w != 0; "
+            f"rows, but b does not follow (off by {float(error[index].abs()):.1e}); the certificate w has "
+            "A'w = 0 and b.w != 0; "
             "expected b in the range of A",
             index=index,
             certificate=w / length,
@@ -874,7 +875,7 @@ def _unit_rows(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _row_factor(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Choose a maximal independent subset of unit rows (..., p, n): its mask (..., p), and the factor of its Gram matrix.
+    """Choose a maximal independent subset of unit rows (..., p, n): its mask (..., p) and Gram factor.
 
     Pivoted Gram-Schmidt: each time the row with the largest part outside the span of those chosen, until that is
     rounding.
@@ -932,7 +933,7 @@ def _blank(convex_set: ConvexSet) -> Tensor:
 
 
 def _uniform(convex_set: ConvexSet, shape: tuple[int, ...], generator: Any, extra: int = 0) -> tuple[Tensor, Tensor]:
-    """Return float64 numbers strictly between 0 and 1, shape (*shape, n + extra), and a tensor of the answer's dtype."""
+    """Return float64 numbers inside (0, 1), shape (*shape, n + extra), and a tensor of the answer's dtype."""
     like = next(iter(convex_set.data().values()), torch.empty(0)).detach()
     if convex_set.dim is None:
         raise InputError(f"{convex_set!r} fits any dimension: give a bound as a tensor, or dim=n")

@@ -1,7 +1,8 @@
 """What every solver hands back, and how it fails.
 
-A solver that returns numbers without saying how good they are asks to be trusted. Here each one can return a :class:`SolveInfo`,
-measured after the fact from the point it returns, and what misses its tolerance raises a :class:`SolveError` unless asked not to.
+A solver that returns numbers without saying how good they are asks to be trusted. Here each one can return a
+:class:`SolveInfo`, measured after the fact from the point it returns, and what misses its tolerance raises a
+:class:`SolveError` unless asked not to.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from torch import Tensor
 class SolveInfo:
     """How well ``min_{x in s} f(x)`` was solved, per batch element.
 
-    ``converged``: bool, the residual is within the tolerance. ``iterations``: passes of the search (0 for a formula without one).
-    ``residual``: the largest absolute violation of a constraint, rows as given, accumulated in float64.
-    ``gap``: an optimality certificate that is 0 exactly at the solution; for a projection x of y it is
-    ``max_{z in s} <y - x, z - x>``, which bounds the squared distance to the true projection. ``message``: the same in words.
+    ``converged``: bool, the residual is within the tolerance. ``iterations``: passes of the search (0 for a formula
+    without one). ``residual``: the largest absolute violation of a constraint, rows as given, accumulated in float64.
+    ``gap``: an optimality certificate that is 0 exactly at the solution; for a projection x of y it is ``max_{z in s}
+    <y - x, z - x>``, which bounds the squared distance to the true projection. ``message``: the same in words.
 
     Shapes: the batch shape, for every tensor.
 
@@ -57,8 +58,9 @@ class SolveInfo:
 class SolveError(RuntimeError):
     """A problem that was not solved: the message says which one, how far off it is, and what to try.
 
-    ``info``: the :class:`SolveInfo` reached, where there is one. ``index``: the first batch element (or entry) at fault, a tuple.
-    ``certificate``: for an empty set, a tensor that proves it, or None. Where the input is at fault it is a ``ValueError`` too.
+    ``info``: the :class:`SolveInfo` reached, where there is one. ``index``: the first batch element (or entry) at
+    fault, a tuple. ``certificate``: for an empty set, a tensor that proves it, or None. Where the input is at fault
+    it is a ``ValueError`` too.
 
     >>> import torch, lablib
     >>> try:

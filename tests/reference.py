@@ -1,4 +1,4 @@
-"""Slow answers, written to be checked by eye: one row at a time, in float64, by bisection, algebra or another solver."""
+"""Slow answers to be checked by eye: one row at a time, in float64, by bisection, algebra or another solver."""
 
 import clarabel
 import numpy as np
@@ -78,7 +78,7 @@ def project_by_clarabel(convex_set, y):
 
 
 def difference_jacobian(function, y, step=1e-6):
-    """Central differences of a function of one vector; exact up to rounding on a piecewise linear one, off its kinks."""
+    """Central differences of a function of one vector; exact up to rounding where it is linear."""
     columns = []
     for i in range(y.numel()):
         e = torch.zeros_like(y)

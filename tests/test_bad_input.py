@@ -1,0 +1,155 @@
+"""What is wrong with an input is said: which argument, which index, what was expected."""
+
+import math
+
+import pytest
+import torch
+
+from lablib import Affine, Box, BoxBudget, L1Ball, ProjectionLayer, Simplex, SolveError
+
+NAN, INF = math.nan, math.inf
+SETS = [
+    Box(0.0, 1.0),
+    Box(torch.zeros(3), 1.0),
+    Simplex(3),
+    Simplex(3, torch.tensor(1.0)),
+    L1Ball(3),
+    L1Ball(3, 1.0, torch.ones(3)),
+    BoxBudget(0.0, 1.0, torch.ones(3), 2.0),
+    Affine(torch.ones(1, 3), torch.tensor([1.0])),
+]
+every_set = pytest.mark.parametrize("s", SETS, ids=repr)
+
+
+@every_set
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_an_entry_that_is_no_number_is_named(s, bad):
+    y = torch.zeros(4, 3)
+    y[2, 1] = bad
+    with pytest.raises(SolveError, match=rf"y\[2, 1\] is {bad}: expected finite numbers") as caught:
+        s.project(y)
+    assert isinstance(caught.value, ValueError) and caught.value.index == (2, 1)
+    with pytest.raises(SolveError, match="expected finite numbers"):
+        torch.vmap(s.project)(y)
+
+
+def test_sums_that_overflow_are_not_mistaken_for_infinity():
+    assert Box(-1.0, 1.0).project(torch.full((4,), 3e38)).tolist() == [1.0] * 4
+
+
+@every_set
+def test_integers_are_refused(s):
+    for y in (torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.bool)):
+        with pytest.raises(TypeError, match=r"y has dtype torch\.(int64|bool): expected a floating point tensor"):
+            s.project(y)
+    with pytest.raises(TypeError, match="y is a list: expected a torch tensor"):
+        s.project([0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("s", [s for s in SETS if s.dim], ids=repr)
+def test_a_wrong_dimension_is_named(s):
+    with pytest.raises(ValueError, match=r"y has shape \(2, 4\): .* expected a last dimension of 3"):
+        s.project(torch.zeros(2, 4))
+    with pytest.raises(ValueError, match=r"y has shape \(\)"):
+        s.project(torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: Box(2.0, 1.0), r"lower is 2: expected a number that is at most upper, which is 1"),
+        (lambda: Box(torch.tensor([0.0, 2.0]), 1.0), r"lower\[1\] is 2: expected .* at most upper, which is 1"),
+        (lambda: Box(torch.tensor([0.0, NAN]), 1.0), r"lower\[1\] is nan"),
+        (lambda: Box(INF, INF), r"lower is inf"),
+        (lambda: Simplex(3, -1.0), r"total is -1: expected a finite number that is not negative"),
+        (lambda: Simplex(3, torch.tensor([1.0, -2.0])), r"total\[1\] is -2"),
+        (lambda: Simplex(0), r"dim is 0: expected at least 1"),
+        (lambda: L1Ball(3, -1.0), r"radius is -1: expected a finite number that is not negative"),
+        (lambda: L1Ball(3, INF), r"radius is inf"),
+        (lambda: L1Ball(3, 1.0, torch.tensor([1.0, -1.0, 1.0])), r"weights\[1\] is -1"),
+        (lambda: L1Ball(3, 1.0, torch.ones(4)), r"weights has shape \(4,\): expected a last dimension of 3"),
+        (lambda: Box(torch.zeros(3), torch.ones(4)), r"upper has shape \(4,\): expected a last dimension of 3"),
+        (lambda: BoxBudget(0.0, 1.0, torch.tensor([1.0, NAN]), 1.0), r"weights\[1\] is nan: expected a finite"),
+        (lambda: BoxBudget(0.0, 1.0, torch.ones(2), NAN), r"budget is nan"),
+        (lambda: BoxBudget(0.0, 1.0, torch.ones(2), 3.0), r"empty: budget is 3, .* reaches only \[0, 2\]"),
+        (lambda: BoxBudget(0.0, 1.0, torch.ones(2), torch.tensor([1.0, -1.0])), r"empty: budget\[1\] is -1"),
+        (lambda: Affine(torch.ones(2, 3), torch.ones(3)), r"b has shape \(3,\): expected a last dimension of 2"),
+        (lambda: Affine(torch.ones(3), torch.ones(1)), r"A has shape \(3,\): expected at least 2 dimension"),
+        (lambda: Affine(torch.tensor([[INF, 1.0]]), 1.0), r"A\[0, 0\] is inf"),
+    ],
+)
+def test_bad_data_are_refused_at_once(build, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        build()
+    assert isinstance(caught.value, SolveError)
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: Simplex(3, torch.tensor(1)), r"total has dtype torch.int64: expected a floating point tensor"),
+        (lambda: Simplex(3.0), r"dim is a float: expected an integer"),
+        (lambda: L1Ball(3, "1"), r"radius is a str: expected a number or a torch tensor"),
+        (lambda: Affine([[1.0]], 1.0), r"A is a list: expected a torch tensor"),
+        (lambda: Box([0.0], 1.0), r"lower is a list"),
+    ],
+)
+def test_data_of_a_wrong_type_are_refused(build, says):
+    with pytest.raises(TypeError, match=says):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("s", "name", "value", "says"),
+    [
+        (Box(torch.zeros(3), torch.ones(3)), "lower", [0.0, 0.0, 2.0], r"lower\[2\] is 2: .*upper, which is 1"),
+        (Simplex(3, torch.tensor(1.0)), "total", -1.0, r"total is -1"),
+        (L1Ball(3, torch.tensor(1.0)), "radius", NAN, r"radius is nan"),
+        (L1Ball(3, 1.0, torch.ones(3)), "weights", [1.0, 1.0, -3.0], r"weights\[2\] is -3"),
+        (BoxBudget(torch.zeros(3), 1.0, 1.0, torch.tensor(1.0)), "budget", 4.0, r"empty: budget\[0\] is 4"),
+        (BoxBudget(torch.zeros(3), 1.0, 1.0, torch.tensor(1.0)), "lower", [0.0, 2.0, 0.0], r"lower\[1\] is 2"),
+        (Affine(torch.ones(1, 3), torch.tensor([1.0])), "b", [NAN], r"b\[0\] is nan"),
+        (Affine(torch.ones(1, 3), torch.tensor([1.0])), "A", [[1.0, INF, 1.0]], r"A\[0, 1\] is inf"),
+    ],
+)
+def test_data_that_go_bad_later_are_refused_then(s, name, value, says):
+    changed = s.with_data(**{name: torch.tensor(value)})
+    with pytest.raises(SolveError, match=says):
+        changed.project(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("s", [s for s in SETS if s.names], ids=repr)
+def test_mixed_dtypes_and_devices_name_the_cure(s):
+    name = s.names[0]
+    with pytest.raises(
+        ValueError, match=rf"{name} has dtype torch.float32 and y torch.float64: .*\.to\(torch.float64\)"
+    ):
+        s.project(torch.zeros(3, dtype=torch.float64))
+    with pytest.raises(ValueError, match=rf"{name} is on cpu and y on meta: .*\.to\('meta'\)"):
+        s.project(torch.zeros(3, device="meta"))
+    with pytest.raises(ValueError, match=rf"{name} is on meta and y on cpu"):
+        s.to("meta").project(torch.zeros(3))
+
+
+def test_batches_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"radius has batch shape \(4,\) and y \(3,\): expected shapes that broadcast"):
+        L1Ball(2, torch.ones(4)).project(torch.zeros(3, 2))
+
+
+def test_arguments_of_project_are_checked():
+    with pytest.raises(ValueError, match="element is 'middle': expected 'lowest' or 'highest'"):
+        Simplex(3).project(torch.zeros(3), element="middle")
+    with pytest.raises(ValueError, match="max_steps is -1"):
+        Simplex(3).project(torch.zeros(3), max_steps=-1)
+
+
+def test_an_empty_budget_carries_the_interval_that_can_be_met():
+    s = BoxBudget(-1.0, torch.tensor([1.0, 2.0]), torch.tensor([1.0, -1.0]), torch.tensor(0.0))
+    with pytest.raises(SolveError) as caught:
+        s.with_data(budget=torch.tensor([0.0, 9.0])).project(torch.zeros(2, 2))
+    assert caught.value.index == (1,) and caught.value.certificate == (-3.0, 2.0)
+
+
+def test_a_layer_refuses_data_that_the_set_does_not_have():
+    with pytest.raises(TypeError, match="Simplex has no data named radius: it has total"):
+        ProjectionLayer(Simplex(3))(torch.zeros(3), radius=2.0)
