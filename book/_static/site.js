@@ -12,7 +12,7 @@ function boxWideFormulas() {
   for (const formula of formulas) formula.classList.remove("too-wide");
   const wide = formulas.filter((formula) => {
     let around = formula.parentElement;
-    while (getComputedStyle(around).display === "inline") around = around.parentElement;
+    while (getComputedStyle(around).display.startsWith("inline")) around = around.parentElement; // the theme makes .math inline-flex
     const kept = formula.closest(".kept") || formula; // with the comma behind it
     return around.clientWidth > 0 && kept.offsetWidth > around.clientWidth;
   });
