@@ -6,10 +6,11 @@
 
 A master is an ordinary notebook with nbgrader's cell metadata. What stands between ``### BEGIN SOLUTION`` and
 ``### END SOLUTION`` becomes a stub inside a function and vanishes elsewhere, so an answer like ``guess = ...`` stands
-before its region. What stands between ``### BEGIN HIDDEN TESTS`` and ``### END HIDDEN TESTS`` vanishes. The address from
-which a learner's machine installs lablib is the repository's, as ``_config.yml`` has it.
+before its region. What stands between ``### BEGIN HIDDEN TESTS`` and ``### END HIDDEN TESTS`` vanishes. The address
+from which a learner's machine installs lablib is the repository's, as ``_config.yml`` has it.
 
-Both editions store what they print. A widget needs a kernel, so in its place a sentence is stored.
+Both editions store what they print. A live widget needs a kernel, so in its place a sentence is stored; and where the
+cell's metadata has ``{"lablib": {"page": {...}}}``, the explorer in that state, which moves in the book with no kernel.
 """
 
 from __future__ import annotations
@@ -98,6 +99,29 @@ def digest(notebook: NotebookNode) -> str:
     return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
 
 
+def in_place_of_widget(cell: NotebookNode) -> dict[str, str]:
+    """What is stored where a live widget was: a sentence, and the explorer without a kernel if the cell names its state."""
+    data = {"text/plain": IN_PLACE_OF_A_WIDGET}
+    page = cell.metadata.get("lablib", {}).get("page")
+    if page is not None:
+        from lablib.teaching.explorer import explorer
+
+        data["text/html"] = explorer(**page)._repr_html_()
+    return data
+
+
+def refresh_widgets(notebook: NotebookNode) -> bool:
+    """Store the widgets of pages as they are now; say whether that changed anything."""
+    changed = False
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("data", {}).get("text/plain") == IN_PLACE_OF_A_WIDGET:
+                now = in_place_of_widget(cell)
+                changed |= output.data != now
+                output.data = now
+    return changed
+
+
 def execute(notebook: NotebookNode, folder: Path) -> None:
     """Run a notebook and store what it prints, without what differs from run to run."""
     from nbclient import NotebookClient
@@ -115,7 +139,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
         outputs: list[NotebookNode] = []
         for output in cell.outputs:
             if WIDGET in output.get("data", {}):
-                output.data = {"text/plain": IN_PLACE_OF_A_WIDGET}
+                output.data = in_place_of_widget(cell)
             if output.output_type == "stream" and outputs and outputs[-1].get("name") == output.name:
                 outputs[-1].text += output.text
             else:
@@ -217,11 +241,11 @@ def check(root: Path) -> list[str]:
             pairs = zip(essence(learner), essence(wanted), strict=False)
             first = next((b[1] for a, b in pairs if a != b), "the number of cells")
             found.append(f"labs/{name}: STALE, differs from its master at {first}")
-        found += [
-            f"{label}{name}: its outputs are not those of its code"
-            for label, nb in (("labs/masters/", master), ("labs/", learner))
-            if never_run(nb)
-        ]
+        for label, notebook in ((f"labs/masters/{name}", master), (f"labs/{name}", learner)):
+            if never_run(notebook):
+                found.append(f"{label}: its outputs are not those of its code")
+            if refresh_widgets(notebook):
+                found.append(f"{label}: STALE, a widget has changed since it was stored")
     return found
 
 
@@ -241,6 +265,7 @@ def make(root: Path, run_all: bool = False) -> list[Path]:
             if run_all or not kept:
                 print(f"running {file.relative_to(root)}", flush=True)
                 execute(notebook, root / "labs")
+            refresh_widgets(notebook)
             before = file.read_text(encoding="utf-8") if file.is_file() else ""
             now = nbformat.writes(notebook, version=4) + "\n"
             if now != before:

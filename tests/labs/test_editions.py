@@ -185,6 +185,31 @@ def test_running_stores_true_outputs_and_nothing_that_changes(tmp_path):
     assert all("execution" not in cell.metadata for cell in notebook.cells)
 
 
+def test_a_live_widget_is_stored_as_one_that_needs_no_kernel_and_kept_fresh(root, monkeypatch):
+    def add_widget(notebook):
+        notebook.cells.append(new_code_cell("live()", id="live", metadata={"lablib": {"page": {"set": "box"}}}))
+        notebook.cells[-1].execution_count = 5
+        shown = {"data": editions.in_place_of_widget(notebook.cells[-1]), "execution_count": 5}
+        notebook.cells[-1].outputs = [new_output("execute_result", **shown)]
+        notebook.metadata.lablib.executed = editions.digest(notebook)
+
+    for name in ("masters/small", "small"):
+        rewrite(root / "labs" / f"{name}.ipynb", add_widget)
+    assert editions.check(root) == []
+    explorer = importlib.import_module("lablib.teaching.explorer")
+    before = explorer.explorer(set="box")._repr_html_()
+    assert before in [
+        o["data"].get("text/html") for o in nbformat.read(root / "labs" / "small.ipynb", 4).cells[-1].outputs
+    ]
+    monkeypatch.setattr(explorer.Explorer, "_repr_html_", lambda self: "<p>new</p>")
+    assert [line.split(":")[1] for line in editions.check(root)] == [
+        " STALE, a widget has changed since it was stored"
+    ] * 2
+    monkeypatch.setattr(editions, "execute", None)
+    assert len(editions.make(root)) == 2
+    assert editions.check(root) == []
+
+
 @pytest.mark.parametrize("path", MASTERS, ids=lambda path: path.stem)
 def test_labs_are_fresh_and_leak_nothing(path):
     assert [line for line in editions.check(ROOT) if path.name in line] == []
