@@ -72,7 +72,7 @@ def test_the_contract_is_the_one_in_the_code():
     import inspect
 
     page = text(ROOT / "book" / "own-set.ipynb")
-    rows = re.findall(r"^\| `(\w+)(?:\(([^)]*)\))?` \|", page, re.MULTILINE)
+    rows = re.findall(r"^`(\w+)(?:\(([^)]*)\))?`\n: ", page, re.MULTILINE)
     assert {name for name, _ in rows} >= {"dim", "solve", "face_project", "violation", "lmo", "ranks", "face_map"}
     for name, arguments in rows:
         member = getattr(lablib.ConvexSet, name)

@@ -227,9 +227,9 @@ def title(label: str) -> str:
     """Return a heading from a label.
 
     >>> title("eq-lmo-simplex")
-    'Lmo simplex'
+    'LMO simplex'
     """
-    words = label.removeprefix("eq-").replace("-", " ")
+    words = label.removeprefix("eq-").replace("-", " ").replace("lmo", "LMO")
     return words[0].upper() + words[1:]
 
 

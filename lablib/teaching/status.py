@@ -3,7 +3,7 @@
     python -m lablib.teaching.status                  take the claims of the last run (LABLIB_CLAIMS), write the page
     python -m lablib.teaching.status --claims FILE    take the claims of that record instead
     python -m lablib.teaching.status --check          write nothing; fail if the page, or a claim behind it, is not true
-    python -m lablib.teaching.status --minutes        run every notebook once, alone, and note how long it took
+    python -m lablib.teaching.status --minutes        run every chapter and lab once and note how long it took
 
 `make status` runs the notebooks and then the first of these. What the page is made from lies in `book/_data`:
 `parts.toml` (the plan), `claims.json` (from a run), `papers.toml` (what papers print), `benchmarks.json` (`make bench`)
@@ -15,9 +15,9 @@ import json
 import math
 import os
 import platform
+import resource
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = Path("book") / "_data"
 PAGE = Path("book") / "status.md"
 MINUTES = DATA / "minutes.md"
+KINDS = (("chapter", "book"), ("lab", "labs"))
 
 
 def number(value: bool | float | str) -> str:
@@ -35,6 +36,8 @@ def number(value: bool | float | str) -> str:
     >>> number(1.23456e-9), number(0.5), number(1234567), number(True)
     ('1.23e-09', '0.5', '1.23e+06', 'true')
     """
+    if value == 0 and not isinstance(value, bool):
+        return "0"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str) or (isinstance(value, int) and abs(value) < 10**6):
@@ -140,7 +143,7 @@ def parts_section(root: Path) -> list[str]:
     out = ["## What is there", "", "| part | subject | chapter | lab |", "| --- | --- | --- | --- |"]
     for part in tomllib.loads((root / DATA / "parts.toml").read_text(encoding="utf-8"))["part"]:
         cells = []
-        for kind, folder in (("chapter", "book"), ("lab", "labs")):
+        for kind, folder in KINDS:
             slug = part.get(kind)
             file = f"{folder}/{slug}.ipynb"
             cells.append("–" if not slug else f"[there](/{file})" if (root / file).is_file() else "planned")
@@ -163,13 +166,12 @@ def claims_section(root: Path, data: dict) -> list[str]:
         "",
     ]
     for notebook in dict.fromkeys(one["notebook"] for one in claims):
-        kind = "lab" if notebook.startswith("labs/") else "book"
         out += [
-            f"### {heading(root, notebook)}" + (" (lab)" if kind == "lab" else ""),
+            f"### {link(root, notebook)}",
             "",
-            f"On the page {link(root, notebook)}.",
+            "| claim | value | must be | verdict |",
+            "| --- | ---: | ---: | --- |",
         ]
-        out += ["", "| claim | value | must be | verdict |", "| --- | ---: | ---: | --- |"]
         for one in claims:
             if one["notebook"] == notebook:
                 verdict = "holds" if true(one) else "**false**"
@@ -238,37 +240,37 @@ def page(root: Path) -> str:
 
 
 def notebooks(root: Path) -> list[str]:
-    """Return the chapters and labs as paths from the root."""
-    return [
-        path.relative_to(root).as_posix()
-        for folder in ("book", "labs")
-        for path in sorted((root / folder).glob("*.ipynb"))
-    ]
+    """Return the chapters and labs of the plan that are there, as paths from the root."""
+    parts = tomllib.loads((root / DATA / "parts.toml").read_text(encoding="utf-8"))["part"]
+    planned = [f"{folder}/{part[kind]}.ipynb" for kind, folder in KINDS for part in parts if kind in part]
+    return [name for name in planned if (root / name).is_file()]
+
+
+def processor_seconds() -> float:
+    """Return the processor's time in the programs that this one has run: other work on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure(root: Path) -> None:
-    """Run each notebook once in a fresh kernel, one after the other, on one thread, and note the seconds."""
+    """Run each chapter and lab once in a fresh kernel, on one thread, and note the processor's seconds."""
     seconds = {}
     for name in notebooks(root):
         command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--stdout", name]
-        start = time.monotonic()
+        start = processor_seconds()
         subprocess.run(
             command,
             cwd=root,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "LABLIB_CLAIMS": ""},
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=True,
         )
-        seconds[name] = round(time.monotonic() - start, 1)
+        seconds[name] = round(processor_seconds() - start, 1)
         print(f"{name}: {seconds[name]} s")
-    data = {
-        "command": "python -m lablib.teaching.status --minutes",
-        "threads": 1,
-        "machine": machine(),
-        "seconds": seconds,
-    }
-    (root / DATA / "minutes.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    how = {"command": "python -m lablib.teaching.status --minutes", "threads": 1, "machine": machine()}
+    text = json.dumps({**how, "seconds": seconds}, indent=1) + "\n"
+    (root / DATA / "minutes.json").write_text(text, encoding="utf-8")
 
 
 def minutes(root: Path) -> str:
@@ -280,12 +282,11 @@ def minutes(root: Path) -> str:
     out = ["| notebook | seconds, top to bottom |", "| --- | ---: |"]
     for name, seconds in data["seconds"].items():
         if (root / name).is_file():
-            kind = "Lab: " if name.startswith("labs/") else ""
-            out.append(f"| {kind}{link(root, name)} | {math.ceil(seconds)} |")
+            out.append(f"| {link(root, name)} | {math.ceil(seconds)} |")
     out += [
         "",
-        f"Measured by `{data['command']}` on one thread of an {on['processor']}, kernel start included (Python "
-        f"{on['python']}, torch {on['torch']}).",
+        f"Measured by `{data['command']}` on one thread: the time of one core of an {on['processor']}, start of the",
+        f"kernel included (Python {on['python']}, torch {on['torch']}).",
     ]
     return "\n".join(out) + "\n"
 
@@ -297,16 +298,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--claims", type=Path, metavar="FILE", help="the record of a run; default: what LABLIB_CLAIMS names"
     )
-    parser.add_argument("--minutes", action="store_true", help="first run every notebook and note how long it took")
+    parser.add_argument("--minutes", action="store_true", help="first run every chapter and lab, and time them")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
     options = parser.parse_args(arguments)
     root = options.root
     if options.claims and not options.claims.is_file():
         parser.error(f"there is no record {options.claims}")
-    named = options.claims or Path(os.environ.get("LABLIB_CLAIMS") or os.devnull)
-    record = read_record(named) if named.is_file() else None
     if options.minutes:
         measure(root)
+    named = options.claims or Path(os.environ.get("LABLIB_CLAIMS") or os.devnull)
+    record = read_record(named) if named.is_file() else None
     try:
         stated = in_notebooks(root)
     except ValueError as fault:
