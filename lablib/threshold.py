@@ -7,23 +7,23 @@ Both projections lower all entries by one tau and cut at zero; tau is the root o
 
 Newton's method from below climbs to the root and meets it exactly, as soon as the set of entries above tau stays the
 same. What this file does is to make that cheap. Short rows are sorted instead. Long rows with few entries above tau are
-first cut down to these, by the threshold of block maxima, which can only be too low. The others start from the threshold
-of a sample, and every pass over them works in place. What decides the sum is added in float64.
+first cut down to these, by the threshold of block maxima, which can only be too low. The others start from the
+threshold of a sample, and every pass over them works in place. What decides the sum is added in float64.
 
 The interface. Leading dimensions are batch dimensions, the last one is the row. The tensors are float32 or float64,
 finite and plain: nothing here but ``face`` is to be differentiated.
 
     x, support, passes = simplex(y, total)
     x, support, passes = l1(y, radius)
-    u = face(v, support)                      the cotangent v projected on the directions of the face that x is on
+    u = face(v, support)                    the cotangent v projected on the directions of the face that x is on
 
 ``total`` and ``radius`` are floats, or tensors that broadcast against the batch shape ``y.shape[:-1]``. ``support``
 says which face x is on. It is a tuple of tensors, each with the batch dimensions of ``y`` and one more, so it may be
-mapped over; hand it on as it is. Its three forms:
+mapped over; hand it on as it is. Its forms, where q is a normal of entries -1, 0, 1 and k counts those that are not 0:
 
-    (q, k)           q is 1 or -1 on the support of x and 0 elsewhere, k counts it:    u = |q| v - q (q.v) / k
-    (index, q, k)    the same for the columns ``index`` alone (padding has q = 0):     u is 0 in the other columns
-    (free, q, k)     with a mask of the entries that may move (all, inside a ball):    u = free v - q (q.v) / k
+    (x, k)           q = sign(x)                                                       u = |q| v - q (q.v) / k
+    (index, q, k)    the same for the columns ``index`` alone (padding has q = 0)      u is 0 in the other columns
+    (free, q, k)     with a mask of the entries that may move (all, inside a ball)     u = free v - q (q.v) / k
 
 ``dense(support, n)`` gives (free, q), of row length n, whichever form it is. ``passes`` counts the passes of a search
 and is 0 after a sort. ``element="lowest"`` leaves weakly active entries (y_i = tau) out of the support, ``"highest"``
@@ -45,6 +45,8 @@ from torch import Tensor
 SORT_ROWS, SORT_ALL = 32, 2048
 # Rows from CUT_ROWS long, in batches from CUT_ALL numbers: there it pays to look whether few entries can hold support.
 CUT_ROWS, CUT_ALL = 256, 32768
+# Numbers that are worked on together, so that what a pass writes is still in the cache when the next one reads it.
+CHUNK = 1 << 19
 
 Support = tuple[Tensor, ...]
 
@@ -61,11 +63,8 @@ def simplex(
     >>> face(torch.tensor([1.0, 0.0, 5.0]), support)
     tensor([ 0.5000, -0.5000, -0.0000])
     """
-    part, q, index, _, _, passes = _search(y, _column(total, y), element, max_steps)
-    k = _count(q)
-    if index is None:
-        return part, (q, k), passes
-    return torch.zeros_like(y).scatter_add_(-1, index, part), (index, q, k), passes
+    x, support, _, passes = _search(y, _column(total, y), False, element, max_steps)
+    return x, support, passes
 
 
 def l1(
@@ -79,26 +78,20 @@ def l1(
             [ 0.2500,  0.5000,  0.0000]])
     """
     radius = _column(radius, y)
-    part, q, index, tau, origin, passes = _search(y.abs(), radius, element, max_steps)
-    tau = tau + origin
+    x, support, tau, passes = _search(y, radius, True, element, max_steps)
     # On the sphere itself (tau = 0) the lowest element counts the constraint as active. Radius 0 has no inside.
     inside = (tau < 0 if element == "lowest" else tau <= 0) & (torch.as_tensor(radius, device=y.device) > 0)
-    sign = (y if index is None else y.gather(-1, index)).sign()
-    part, q, k = part.mul_(sign), q * sign, _count(q)
-    x = part if index is None else torch.zeros_like(y).scatter_add_(-1, index, part)
     if not torch.compiler.is_compiling() and not bool(inside.any()):
-        return x, (q, k) if index is None else (index, q, k), passes
-    if index is not None:
-        q = torch.zeros_like(y).scatter_add_(-1, index, q)
-    q = q.masked_fill(inside, 0.0)
-    return torch.where(inside, y, x), (q.abs().masked_fill(inside, 1.0), q, k), passes
+        return x, support, passes
+    free, q = dense(support, y.shape[-1])
+    return torch.where(inside, y, x), (free.masked_fill(inside, 1.0), q.masked_fill(inside, 0.0), support[-1]), passes
 
 
 def face(v: Tensor, support: Support) -> Tensor:
     """Project ``v`` on the directions of the face: linear in v, and differentiable."""
     if len(support) == 2:
-        q, k = support
-        return _across(v, q, k)
+        x, k = support
+        return _across(v, x.sign(), k)
     first, q, k = support
     if first.is_floating_point():
         return first * v - q * ((q * v).sum(-1, keepdim=True) / k)
@@ -106,14 +99,15 @@ def face(v: Tensor, support: Support) -> Tensor:
 
 
 def dense(support: Support, n: int) -> tuple[Tensor, Tensor]:
-    """Return the mask of the entries that may move and the normal q, of row length n, whatever the form of ``support``.
+    """Return the mask of the entries that may move and the normal q, each of row length n.
 
     >>> import torch
-    >>> dense(l1(torch.tensor([0.0, -3.0]))[1], 2)
+    >>> dense(l1(torch.tensor([0.5, -3.0]))[1], 2)
     (tensor([0., 1.]), tensor([ 0., -1.]))
     """
     if len(support) == 2:
-        return support[0].abs(), support[0]
+        q = support[0].sign()
+        return q.abs(), q
     first, q, _ = support
     if first.is_floating_point():
         return first, q
@@ -127,11 +121,6 @@ def _across(v: Tensor, q: Tensor, k: Tensor) -> Tensor:
     return along.sub_(along.sum(-1, keepdim=True).div_(k)).mul_(q)
 
 
-def _count(q: Tensor) -> Tensor:
-    """How many entries of a mask are 1; at least 1, as it divides."""
-    return q.sum(-1, keepdim=True).clamp_min_(1.0)
-
-
 def _column(value: float | Tensor, y: Tensor) -> float | Tensor:
     """A number per row, as a float64 column; a float stays one."""
     if not isinstance(value, Tensor):
@@ -139,23 +128,24 @@ def _column(value: float | Tensor, y: Tensor) -> float | Tensor:
     return torch.broadcast_to(value, y.shape[:-1]).double().unsqueeze(-1)
 
 
-def _search(y: Tensor, total: float | Tensor, element: str, max_steps: int | None):
-    """The simplex: entries of x, mask of the support, their columns (None: all), tau - origin, origin, passes."""
+def _search(y: Tensor, total: float | Tensor, signed: bool, element: str, max_steps: int | None):
+    """Project |y| (or y) on the simplex and give the signs back; returns x, its support, tau and the passes."""
     n = y.shape[-1]
     if max_steps is None and (n <= SORT_ROWS or y.numel() <= SORT_ALL or torch.compiler.is_compiling()):
-        return _by_sorting(y, total, element)
+        return _by_sorting(y, total, signed, element)
     rows = y.reshape(-1, n)
     if isinstance(total, Tensor):
         total = total.reshape(-1, 1)
     found = None
     if max_steps is None and n >= CUT_ROWS and y.numel() >= CUT_ALL and not y.is_cuda:
-        found = _by_cutting(rows.contiguous(), total, element)
-    part, q, index, tau, origin, passes = found or _by_climbing(rows, total, element, max_steps)
+        rows = rows.contiguous()
+        found = _by_cutting(rows, total, signed, element)
+    x, support, tau, passes = found or _by_climbing(rows, total, signed, element, max_steps)
     if y.dim() != 2:
         batch = y.shape[:-1]
-        index = None if index is None else index.view(*batch, -1)
-        part, q, tau, origin = (t.view(*batch, -1) for t in (part, q, tau, origin))
-    return part, q, index, tau, origin, passes
+        x, tau = x.view(y.shape), tau.view(*batch, 1)
+        support = tuple(t.view(*batch, -1) for t in support)
+    return x, support, tau, passes
 
 
 @lru_cache(maxsize=64)
@@ -172,20 +162,27 @@ def _sorted_threshold(y: Tensor, total: float | Tensor) -> Tensor:
     return largest.cumsum(-1, dtype=torch.float64).sub_(total).div_(ranks).amax(-1, keepdim=True)
 
 
-def _by_sorting(y: Tensor, total: float | Tensor, element: str):
-    if y.numel() == 0:
-        return torch.zeros_like(y), torch.zeros_like(y), None, y.sum(-1, keepdim=True), y.sum(-1, keepdim=True), 0
-    top = y.amax(-1, keepdim=True)
-    shifted = y - top
-    tau = _sorted_threshold(shifted, total)
-    if element == "highest":
-        q = (shifted >= tau).to(y.dtype) * (total > 0)
-        return shifted.sub_(tau).clamp_min_(0), q, None, tau, top, 0
-    part = shifted.sub_(tau).clamp_min_(0)
-    return part, part.sign(), None, tau, top, 0
+def _weak(x: Tensor, above: Tensor, total: float | Tensor, sign: Tensor | None) -> Support:
+    """The support with weakly active entries in it; where the total is 0 the set is a point, and nothing may move."""
+    free = above.to(x.dtype) * (total > 0)
+    return free, free if sign is None else free * sign, free.sum(-1, keepdim=True).clamp_min_(1.0)
 
 
-def _by_cutting(y: Tensor, total: float | Tensor, element: str):
+def _by_sorting(y: Tensor, total: float | Tensor, signed: bool, element: str):
+    size = y.abs() if signed else y
+    top = size.amax(-1, keepdim=True) if y.numel() else size.sum(-1, keepdim=True)
+    size = size - top
+    tau = _sorted_threshold(size, total) if y.numel() else top
+    sign = y.sign() if signed else None
+    weak = None if element == "lowest" else size >= tau
+    x = size.sub_(tau).clamp_min_(0)
+    k = x.sign().sum(-1, keepdim=True).clamp_min_(1.0)
+    if signed:
+        x.mul_(sign)
+    return x, _weak(x, weak, total, sign) if weak is not None else (x.detach(), k), tau + top if signed else tau, 0
+
+
+def _by_cutting(y: Tensor, total: float | Tensor, signed: bool, element: str):
     """Long rows with few entries above tau: one pass over y finds them, the rest is small. None where they are many.
 
     A block is the set of columns that agree modulo ``width``. The threshold of the block maxima is at most that of all
@@ -195,9 +192,11 @@ def _by_cutting(y: Tensor, total: float | Tensor, element: str):
     depth = max(4, round(n**0.5 / 6))
     width = -(-n // depth)
     last = n - width
-    peak = y[:, : width * (depth - 1)].unflatten(1, (depth - 1, width)).amax(1)
     # Where depth does not divide n, the last line of columns overlaps the one before it.
-    torch.maximum(peak, y[:, last:], out=peak)
+    lines = (y[:, : width * (depth - 1)].unflatten(1, (depth - 1, width)), y[:, last:])
+    peak = torch.maximum(lines[0].amax(1), lines[1])
+    if signed:
+        peak = torch.maximum(peak, torch.minimum(lines[0].amin(1), lines[1]).neg_())
     top = peak.amax(-1, keepdim=True)
     peak.sub_(top)
     spare = torch.empty_like(peak)
@@ -216,6 +215,8 @@ def _by_cutting(y: Tensor, total: float | Tensor, element: str):
     place = (row * last + block).unsqueeze(1) + line
     value = y.view(-1).index_select(0, place.view(-1)).view_as(place)
     bound = torch.cat([top, low], 1).index_select(0, row)
+    if signed:
+        value.abs_()
     held = value.sub_(bound[:, :1]) > bound[:, 1:]
     if depth * width != n:
         held[:, -1].logical_and_(block - row * width >= (depth - 1) * width - last)
@@ -231,56 +232,88 @@ def _by_cutting(y: Tensor, total: float | Tensor, element: str):
     near = torch.full((rows * most,), -torch.inf, dtype=y.dtype, device=y.device)
     near = near.scatter_(0, slot, value).view(rows, most)
     tau = _sorted_threshold(near, total)
-    if element == "highest":
-        q = (near >= tau).to(y.dtype) * (total > 0)
-        return near.sub_(tau).clamp_min_(0), q, index, tau, top, 2
+    sign = y.gather(1, index).sign_() if signed else None
+    weak = None if element == "lowest" else near >= tau
     part = near.sub_(tau).clamp_min_(0)
-    return part, part.sign(), index, tau, top, 2
+    if weak is None:
+        q = part.sign()
+        support = (q if sign is None else q * sign, q.sum(-1, keepdim=True).clamp_min_(1.0))
+    else:
+        support = _weak(part, weak, total, sign)[1:]
+    x = torch.zeros_like(y).scatter_add_(1, index, part if sign is None else part.mul_(sign))
+    return x, (index, *support), tau + top, 2
 
 
-def _by_climbing(y: Tensor, total: float | Tensor, element: str, max_steps: int | None):
-    """Newton's method on whole rows, in place; masks are numbers, as a product with a bool tensor is slow on a CPU.
+def _by_climbing(y: Tensor, total: float | Tensor, signed: bool, element: str, max_steps: int | None):
+    """Newton's method on whole rows, a block of rows at a time so that it works in the processor's cache."""
+    x = torch.empty(y.shape, dtype=y.dtype, device=y.device)
+    size = max(1, CHUNK // y.shape[-1])
+    done = []
+    for at in range(0, y.shape[0], size):
+        rows = slice(at, at + size)
+        share = total[rows] if isinstance(total, Tensor) else total
+        done.append(_climb(y[rows], share, signed, element, max_steps, x[rows]))
+    counts, weaks, taus, passes = zip(*done, strict=True)
+    support = (
+        (x.detach(), torch.cat(counts)) if element == "lowest" else tuple(map(torch.cat, zip(*weaks, strict=True)))
+    )
+    return x, support, torch.cat(taus), max(passes)
+
+
+def _climb(y: Tensor, total: float | Tensor, signed: bool, element: str, max_steps: int | None, x: Tensor):
+    """Newton's method, in place; masks are numbers, as a product with a bool tensor is slow on a CPU.
 
     A step from anywhere lands at or below the root, and from there on each one climbs. Sets above a threshold are
     nested: where their count stays the same they do, and then the last step was exact.
     """
-    n = y.shape[-1]
-    top = y.amax(-1, keepdim=True)
-    origin = _first_guess(y, top, total)
-    shifted = y - origin
-    above, spare = torch.empty_like(y), torch.empty_like(y)
-    tau = torch.zeros_like(top, dtype=torch.float64)
-    lowest = (top - origin).double() - total  # the step where the guess lies above all entries
-    before, moved, passes = None, False, 0
+    # Short rows are searched in float64; long ones in their own dtype, which moves half the memory.
+    short = y.shape[-1] < CUT_ROWS
+    size = y.double() if short else torch.abs(y, out=x) if signed else y
+    if short and signed:
+        size = size.abs()
+    origin = _first_guess(size, total)
+    size = torch.sub(size, origin, out=None if short else x)
+    spare = torch.empty_like(size)
+    tau = torch.zeros_like(origin, dtype=torch.float64)
+    count, before, moved, passes = None, None, short, 0
     while max_steps is None or passes < max_steps:
-        at = tau.to(y.dtype)
-        count = torch.gt(shifted, at, out=above).sum(-1, keepdim=True)
+        at = tau.to(size.dtype)
+        count = torch.gt(size, at, out=spare).sum(-1, keepdim=True)
         if before is not None and torch.equal(count, before):
-            if moved or float((at.abs() * n - total).max()) <= 0:
+            if moved or float((count * at.abs() - 4.0 * total).max()) <= 0:
                 break
-            # The guess was poor. Measured from the root itself, rounding weighs nothing.
-            shifted.sub_(at)
-            origin, tau, lowest = origin + at, tau - at, lowest - at
+            # The guess was poor. Measured from the root itself, the rounding of tau weighs nothing.
+            size.sub_(at)
+            origin, tau = origin + at, tau - at
             before, moved = None, True
             continue
-        sum_above = _sum64(torch.maximum(shifted, at, out=spare)) - (n - count) * at.double()
-        step = torch.where(count > 0, (sum_above - total) / count, lowest)
-        tau = step if before is None else torch.maximum(step, tau)
+        step = _sum64(torch.sub(size, at, out=spare).clamp_min_(0)).sub_(total).div_(count.clamp_min(1.0))
+        tau = step.add_(at) if before is None else step.clamp_min_(0).add_(at)
         before = count
         passes += 1
-    if element == "highest":
-        above = (shifted >= tau.to(y.dtype)).to(y.dtype) * (total > 0)
-    part = shifted.sub_(tau.to(y.dtype)).clamp_min_(0)
-    return part, part.sign() if max_steps is not None else above, None, tau, origin, passes
+    at = tau.to(size.dtype)
+    weak = None if element == "lowest" else size >= at
+    torch.sub(size, at, out=spare).clamp_min_(0)
+    sign = y.sign() if signed else None
+    x.copy_(spare) if sign is None else torch.mul(spare, sign, out=x)
+    if count is None or max_steps is not None:
+        count = torch.sign(spare).sum(-1, keepdim=True)
+    count = count.to(x.dtype).clamp_min_(1.0)
+    return count, weak if weak is None else _weak(x, weak, total, sign), tau + origin, passes
 
 
-def _first_guess(y: Tensor, top: Tensor, total: float | Tensor) -> Tensor:
-    """Near the threshold: a lower bound from the sum or the maximum; for long rows the threshold of a sample."""
+def _first_guess(y: Tensor, total: float | Tensor) -> Tensor:
+    """Near the threshold: of short rows the better of two lower bounds, of long rows the threshold of a sample."""
     n = y.shape[-1]
     stride = n // 256
     if stride < 2:
-        return torch.maximum((y.sum(-1, keepdim=True) - total) / n, top - total).to(y.dtype)
-    sample = y[:, ::stride] - top
+        width = n // 8
+        peak = y[:, : 8 * width].unflatten(1, (8, width)).amax(1).double()
+        mean = (y.sum(-1, keepdim=True, dtype=torch.float64) - total) / n
+        return torch.maximum(mean, _sorted_threshold(peak, total)).to(torch.float64 if n < CUT_ROWS else y.dtype)
+    sample = y[:, ::stride]
+    top = sample.amax(-1, keepdim=True)
+    sample = sample - top
     size = sample.shape[-1]
     share = total * (size / n)
     tau = torch.maximum((sample.sum(-1, keepdim=True) - share) / size, torch.zeros_like(top) - share).to(y.dtype)
