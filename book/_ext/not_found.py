@@ -46,7 +46,9 @@ a {{ color: #0a58a8; }}
   for (var above = location.pathname.split("/").slice(0, -1); above.length; above.pop()) {{
     var root = above.join("/") + "/";
     try {{
-      if ((await fetch(root + "objects.inv", {{ method: "HEAD" }})).ok) return lead(root);
+      var answer = await fetch(root + "objects.inv");
+      await answer.arrayBuffer();
+      if (answer.ok) return lead(root);
     }} catch (error) {{ return; }}
   }}
 }})();

@@ -72,7 +72,9 @@ def browser(book: Path) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def window(browser: Browser) -> Iterator[BrowserContext]:
     """Open one window that keeps what it has loaded, so that the scripts are fetched once."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
+    )
     context.set_default_timeout(PATIENCE)
     yield context
     context.close()
@@ -97,7 +99,9 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts = []
 
     def open_address(address: str, *, width: int = 1280, scheme: str = "light", **options) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", **options
+        )
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()

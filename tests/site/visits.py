@@ -86,6 +86,7 @@ def visit_page(window: BrowserContext, site: str, address: str) -> Visit:
             for scheme in SCHEMES:
                 page.emulate_media(color_scheme=scheme)
                 visit.sticking_out[f"{width} px, {scheme}"] = page.evaluate("() => look.stickingOut()")
+        page.evaluate("() => look.lighten()")
         # The whole of axe at two corners; what can depend on the mode at the other two as well.
         for width, scheme, what in (
             (360, "dark", WCAG_A_AND_AA),
