@@ -100,7 +100,7 @@ def digest(notebook: NotebookNode) -> str:
 
 
 def in_place_of_widget(cell: NotebookNode) -> dict[str, str]:
-    """What is stored where a live widget was: a sentence, and the explorer without a kernel if the cell names its state."""
+    """What is stored where a live widget was: a sentence, and the explorer that the cell names, if it names one."""
     data = {"text/plain": IN_PLACE_OF_A_WIDGET}
     page = cell.metadata.get("lablib", {}).get("page")
     if page is not None:
