@@ -31,7 +31,7 @@ OUT = ROOT / "_build" / "test"
 CLAIMS = OUT / "claims.jsonl"
 SITE = OUT / "book" / "_build" / "html"
 PY = sys.executable
-LONGEST = 900
+LONGEST = 1800
 """Seconds after which a command is stopped and counts as failed."""
 
 SHOWN = 12
