@@ -71,9 +71,19 @@ def test_the_page_shows_value_bound_and_verdict(tree):
     assert "| `two-is-small` | 2 | < 3 | holds |" in page
     assert "| `it-is-so` | true | == true | holds |" in page
     assert "of-another-book" not in page
-    assert "| One | x | [there](/book/one.ipynb) | planned |" in page
+    assert "| **One**: x | [chapter](/book/one.ipynb) | planned |" in page
     assert "[A chapter](/book/one.ipynb)" in page
     assert "| 1 | 3 | 2 | less |" in page
+
+
+def test_ratios_stand_beside_their_goals(tree):
+    assert "No measurement is recorded yet" in read(tree)
+    rows = [{"case": "a", "peer": "p", "ratio": 3.456, "goal": 3}, {"case": "b", "peer": "q", "ratio": 0.9, "goal": 1}]
+    (tree / "book/_data/benchmarks.json").write_text(json.dumps({"summary": rows}))
+    assert run(tree, "--check") == 1
+    assert run(tree) == 0
+    assert "| a | p | 3.46 | 3 | met |" in read(tree)
+    assert "| b | q | 0.90 | 1 | **missed** |" in read(tree)
 
 
 def test_times_are_rounded_up(tree):

@@ -140,14 +140,13 @@ def link(root: Path, notebook: str) -> str:
 
 def parts_section(root: Path) -> list[str]:
     """Return the table of planned chapters and labs; a part is there when its notebook is."""
-    out = ["## What is there", "", "| part | subject | chapter | lab |", "| --- | --- | --- | --- |"]
+    out = ["## What is there", "", "| part | chapter | lab |", "| --- | --- | --- |"]
     for part in tomllib.loads((root / DATA / "parts.toml").read_text(encoding="utf-8"))["part"]:
         cells = []
         for kind, folder in KINDS:
-            slug = part.get(kind)
-            file = f"{folder}/{slug}.ipynb"
-            cells.append("–" if not slug else f"[there](/{file})" if (root / file).is_file() else "planned")
-        out.append(f"| {part['title']} | {part['subject']} | {' | '.join(cells)} |")
+            file = f"{folder}/{part.get(kind)}.ipynb"
+            cells.append("–" if kind not in part else f"[{kind}](/{file})" if (root / file).is_file() else "planned")
+        out.append(f"| **{part['title']}**: {part['subject']} | {' | '.join(cells)} |")
     return [*out, ""]
 
 
@@ -182,7 +181,7 @@ def claims_section(root: Path, data: dict) -> list[str]:
     return out
 
 
-def papers_section(root: Path, claims: dict[str, dict], benchmarks: dict) -> list[str]:
+def papers_section(root: Path, claims: dict[str, dict]) -> list[str]:
     """Return what papers print beside what we measured; where there is nothing to compare, why."""
     out = ["## Papers' figures beside ours", ""]
     data = tomllib.loads((root / DATA / "papers.toml").read_text(encoding="utf-8"))
@@ -196,19 +195,31 @@ def papers_section(root: Path, claims: dict[str, dict], benchmarks: dict) -> lis
                 "| --- | ---: | ---: | --- |",
             ]
             for row in rows:
-                out.append(f"| {row['what']} | {row['theirs']} | {ours(row, claims, benchmarks)} | {row['verdict']} |")
+                out.append(f"| {row['what']} | {row['theirs']} | {ours(row, claims)} | {row['verdict']} |")
             out.append("")
     return out
 
 
-def ours(row: dict, claims: dict[str, dict], benchmarks: dict) -> str:
-    """Return our figure of a row: a claim's value or a measured time, looked up and never typed in."""
+def ours(row: dict, claims: dict[str, dict]) -> str:
+    """Return our figure of a row: the value of the claim that it names, and never one typed in."""
     return number(claims[row["claim"]]["value"])
 
 
 def benchmarks_section(benchmarks: dict) -> list[str]:
-    """Return the measured ratios to the fastest exact peer."""
-    return []
+    """Return the measured ratios to the fastest exact peer, from the record's `summary`, each beside its goal."""
+    if not benchmarks.get("summary"):
+        return ["## Speed", "", "No measurement is recorded yet. `make bench` makes one.", ""]
+    out = [
+        "## Speed",
+        "",
+        "How many times faster than the fastest exact peer in the same run, measured by `make bench`.",
+        "",
+    ]
+    out += ["| case | peer | times faster | goal | verdict |", "| --- | --- | ---: | ---: | --- |"]
+    for one in benchmarks["summary"]:
+        verdict = "met" if one["ratio"] >= one["goal"] else "**missed**"
+        out.append(f"| {one['case']} | {one['peer']} | {one['ratio']:.2f} | {number(one['goal'])} | {verdict} |")
+    return [*out, ""]
 
 
 def page(root: Path) -> str:
@@ -233,7 +244,7 @@ def page(root: Path) -> str:
         "",
         *parts_section(root),
         *claims_section(root, data),
-        *papers_section(root, claims, benchmarks),
+        *papers_section(root, claims),
         *benchmarks_section(benchmarks),
     ]
     return "\n".join(out).rstrip() + "\n"
