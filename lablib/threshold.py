@@ -36,6 +36,7 @@ Condat, "Fast projection onto the simplex and the l1 ball" (2016). The cut by bl
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 
 import torch
@@ -47,6 +48,7 @@ SORT_ROWS, SORT_ALL = 32, 2048
 CUT_ROWS, CUT_ALL = 256, 32768
 # Numbers that are worked on together, so that what a pass writes is still in the cache when the next one reads it.
 CHUNK = 1 << 19
+_kept = threading.local()
 
 Support = tuple[Tensor, ...]
 
@@ -159,7 +161,8 @@ def _sorted_threshold(y: Tensor, total: float | Tensor) -> Tensor:
     plain = type(y) is Tensor and not torch.compiler.is_compiling()
     ranks = (_ranks if plain else _ranks.__wrapped__)(y.shape[-1], y.device)
     largest = torch.sort(y, -1, True)[0]
-    return largest.cumsum(-1, dtype=torch.float64).sub_(total).div_(ranks).amax(-1, keepdim=True)
+    bounds = largest.cumsum(-1, dtype=torch.float64).sub_(total).div_(ranks)
+    return bounds.amax(-1, keepdim=True)  # eq: eq-simplex-threshold
 
 
 def _weak(x: Tensor, above: Tensor, total: float | Tensor, sign: Tensor | None) -> Support:
@@ -273,7 +276,7 @@ def _climb(y: Tensor, total: float | Tensor, signed: bool, element: str, max_ste
         size = size.abs()
     origin = _first_guess(size, total)
     size = torch.sub(size, origin, out=None if short else x)
-    spare = torch.empty_like(size)
+    spare = _scratch(size)
     tau = torch.zeros_like(origin, dtype=torch.float64)
     count, before, moved, passes = None, None, short, 0
     while max_steps is None or passes < max_steps:
@@ -302,23 +305,32 @@ def _climb(y: Tensor, total: float | Tensor, signed: bool, element: str, max_ste
     return count, weak if weak is None else _weak(x, weak, total, sign), tau + origin, passes
 
 
+def _scratch(like: Tensor) -> Tensor:
+    """Memory for passing results, kept by each thread: to ask the system for it anew takes as long as two passes."""
+    if like.is_cuda or like.numel() > CHUNK or like.dtype != torch.float32:
+        return torch.empty_like(like)
+    if not hasattr(_kept, "memory"):
+        with torch.inference_mode(False):
+            _kept.memory = torch.empty(CHUNK)
+    return _kept.memory[: like.numel()].view(like.shape)
+
+
 def _first_guess(y: Tensor, total: float | Tensor) -> Tensor:
     """Near the threshold: of short rows the better of two lower bounds, of long rows the threshold of a sample."""
     n = y.shape[-1]
-    stride = n // 256
-    if stride < 2:
+    if n < CUT_ROWS:
         width = n // 8
         peak = y[:, : 8 * width].unflatten(1, (8, width)).amax(1).double()
         mean = (y.sum(-1, keepdim=True, dtype=torch.float64) - total) / n
-        return torch.maximum(mean, _sorted_threshold(peak, total)).to(torch.float64 if n < CUT_ROWS else y.dtype)
-    sample = y[:, ::stride]
+        return torch.maximum(mean, _sorted_threshold(peak, total))
+    sample = y[:, :: n // 128].contiguous()
     top = sample.amax(-1, keepdim=True)
-    sample = sample - top
+    sample.sub_(top)
     size = sample.shape[-1]
     share = total * (size / n)
     tau = torch.maximum((sample.sum(-1, keepdim=True) - share) / size, torch.zeros_like(top) - share).to(y.dtype)
     spare = torch.empty_like(sample)
-    for _ in range(4):
+    for _ in range(3):
         excess = torch.sub(sample, tau, out=spare).clamp_min_(0).sum(-1, keepdim=True) - share
         tau = tau + (excess / spare.sign_().sum(-1, keepdim=True).clamp_min_(1.0)).to(y.dtype)
     return tau + top
