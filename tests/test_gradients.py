@@ -88,7 +88,7 @@ def test_vmap_is_a_loop(name):
     project, (y, *data) = setting(name)
     y, data = y.detach(), [t.detach() for t in data]
     many = torch.stack([y, 0.5 * y, rand(B, N, seed=9)], 1)
-    scaled = [torch.stack([t, 1.01 * t, 1.02 * t], -1) for t in data]
+    scaled = [torch.stack([t * (1 + 0.05 * rand(*t.shape, seed=i)) for i in range(3)], -1) for t in data]
     out = torch.vmap(project, in_dims=(1, *[None] * len(data)))(many, *data)
     torch.testing.assert_close(out, torch.stack([project(many[:, i], *data) for i in range(3)]))
     out = torch.vmap(project, in_dims=(None, *[-1] * len(data)))(y, *scaled)

@@ -365,6 +365,13 @@ def test_dependent_zero_and_badly_scaled_rows():
     torch.testing.assert_close(x, Affine(base, b[:3]).project(y), rtol=0, atol=1e-10)
 
 
+def test_rows_of_any_length_weigh_alike():
+    base, b, y = rand(3, 8, seed=1), rand(3, seed=2), rand(5, 8, seed=3)
+    length = torch.tensor([1.0, 1e-20, 1e12], dtype=F64)
+    s = Affine(length[:, None] * base, length * b)
+    torch.testing.assert_close(s.project(y), Affine(base, b).project(y), rtol=0, atol=1e-12)
+
+
 def test_inconsistent_rows_are_an_empty_set_with_a_certificate():
     A = torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0], [1.0, 3.0, 1.0]], dtype=F64)
     b = torch.tensor([[1.0, 1.0, 2.0], [1.0, 1.0, 2.5]], dtype=F64)
