@@ -54,21 +54,22 @@ window.look = {
   },
 
   // Make a long chapter quick for axe, with nothing left out. Its formulas are twenty thousand boxes for glyphs, hidden from
-  // screen readers and without text of their own: each formula keeps its size and its spoken form. Its code is nine thousand
-  // coloured words: one of each colour on each ground stays coloured, the others join the plain text around them.
+  // screen readers and without text of their own: each formula keeps its size, and its spoken form as one text. Its code is
+  // nine thousand coloured words: one of each colour on each ground stays coloured, the others join the text around them.
   lighten() {
     const drawn = [...document.querySelectorAll("mjx-math")].map((node) => [node, node.getBoundingClientRect()]);
     for (const [node, box] of drawn) {
       Object.assign(node.style, { display: "inline-block", width: `${box.width}px`, height: `${box.height}px` });
       node.replaceChildren();
     }
+    for (const spoken of document.querySelectorAll("mjx-assistive-mml math")) spoken.textContent = spoken.textContent;
     const seen = new Set();
-    for (const word of document.querySelectorAll("pre span[class]")) {
-      const kind = [word, word.parentElement, word.closest("[class*=highlight], .output")].map((node) => node?.className).join("|");
+    for (const word of document.querySelectorAll("pre span[class], dt.sig span[class]")) {
+      const kind = [word, word.parentElement, word.closest("[class*=highlight], .output, dt")].map((node) => node?.className).join("|");
       if (seen.has(kind)) word.replaceWith(...word.childNodes);
       seen.add(kind);
     }
-    for (const box of document.querySelectorAll("pre")) box.normalize();
+    for (const box of document.querySelectorAll("pre, dt.sig")) box.normalize();
   },
 
   async axe(what) {
