@@ -23,7 +23,7 @@ test: env   ## run every check (STAGES="lint unit": only these)
 	@$(PY) tests/run.py $(STAGES)
 
 lab: python-env   ## open JupyterLab on the learners' labs
-	@$(PY) -m jupyter lab --notebook-dir=labs $(if $(filter 0,$(shell id -u)),--allow-root)
+	@$(PY) -m jupyter lab --notebook-dir=labs "--ContentsManager.hide_globs=['masters', '__pycache__']" $(if $(filter 0,$(shell id -u)),--allow-root)
 
 labs: python-env   ## make the learners' labs again from labs/masters
 	@$(PY) -m lablib.teaching.editions
