@@ -297,12 +297,11 @@ def _climb(y: Tensor, total: float | Tensor, signed: bool, element: str, max_ste
     at = tau.to(size.dtype)
     weak = None if element == "lowest" else size >= at
     torch.sub(size, at, out=spare).clamp_min_(0)
-    sign = y.sign() if signed else None
-    x.copy_(spare) if sign is None else torch.mul(spare, sign, out=x)
+    torch.copysign(spare, y, out=x) if signed else x.copy_(spare)
     if count is None or max_steps is not None:
         count = torch.sign(spare).sum(-1, keepdim=True)
     count = count.to(x.dtype).clamp_min_(1.0)
-    return count, weak if weak is None else _weak(x, weak, total, sign), tau + origin, passes
+    return count, weak if weak is None else _weak(x, weak, total, y.sign() if signed else None), tau + origin, passes
 
 
 def _scratch(like: Tensor) -> Tensor:
