@@ -21,8 +21,9 @@ FLAGS = [
     "--disable-sync",
 ]
 
-PATIENCE = 5_000 if os.environ.get("LABLIB_FAULT") else 20_000
-"""Milliseconds until a page that does not answer counts as failed; with a fault planted that is what we wait for."""
+LOADING = 30_000
+PATIENCE = 8_000 if os.environ.get("LABLIB_FAULT") else 20_000
+"""Milliseconds until a page that does not load, or does not answer, counts as failed; a planted fault is waited for."""
 
 
 def chromium(playwright: Playwright) -> str | None:
@@ -76,6 +77,7 @@ def window(browser: Browser) -> Iterator[BrowserContext]:
         viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
     )
     context.set_default_timeout(PATIENCE)
+    context.set_default_navigation_timeout(LOADING)
     yield context
     context.close()
 
@@ -103,6 +105,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
             viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", **options
         )
         context.set_default_timeout(PATIENCE)
+        context.set_default_navigation_timeout(LOADING)
         contexts.append(context)
         page = context.new_page()
         page.goto(address, wait_until="load")

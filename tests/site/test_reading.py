@@ -93,7 +93,7 @@ def test_a_missed_address_leads_back(open_page, site, missed):
     assert found_by_axe(page) == []
     assert page.evaluate("() => look.stickingOut()") == []
     page.locator("main a[href]").first.click()
-    page.wait_for_url(site + "**")
+    page.wait_for_url(site + "**", timeout=10_000)
     page.wait_for_load_state("load")
     assert (built.BOOK / page.url.split("#")[0].removeprefix(site)).is_file()
     assert page.locator("article h1").count() == 1
@@ -102,7 +102,8 @@ def test_a_missed_address_leads_back(open_page, site, missed):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("toggle", ["primary", "secondary"])
 def test_sidebars_open_on_a_phone(open_page, at_root, toggle, scheme):
-    page = open_page(at_root + min(built.pages_with(f'id="pst-{toggle}-sidebar"'), key=size), width=360, scheme=scheme)
+    name = "genindex.html" if toggle == "primary" else min(built.pages_with('id="pst-secondary-sidebar"'), key=size)
+    page = open_page(at_root + name, width=360, scheme=scheme)
     settle(page)
     page.locator(f"button.{toggle}-toggle").locator("visible=true").first.click()
     opened = page.locator(f"#pst-{toggle}-sidebar-modal[open]")

@@ -67,13 +67,19 @@ def test_widget_moves_by_pointer(widget):
 
 @EVERY_WIDGET
 def test_widget_answers_each_choice(widget):
-    """Every entry of every list, and every radio button, shows a state of its own."""
+    """Every entry of every list, every radio button and every box to tick shows a state of its own."""
     for choice in widget.locator("select").all():
         seen = []
         for value in choice.locator("option").evaluate_all("nodes => nodes.map(node => node.value)"):
             choice.select_option(value)
             seen.append(readout(widget) + widget.locator("svg").first.inner_html())
         assert len(set(seen)) == len(seen)
+    for box in widget.locator("input[type=checkbox]").all():
+        before = widget.locator("svg").first.inner_html()
+        box.click()
+        assert widget.locator("svg").first.inner_html() != before, box.evaluate("node => node.outerHTML")
+        box.click()
+        assert widget.locator("svg").first.inner_html() == before
     for radio in widget.locator("input[type=radio]:not(:checked)").all():
         before = readout(widget) + widget.locator("svg").first.inner_html()
         radio.check(force=True)
