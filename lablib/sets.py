@@ -550,12 +550,13 @@ class BoxBudget(ConvexSet):
 class Affine(ConvexSet):
     """``{x : A x = b}``.
 
-    Projection: ``x = y - A'(A A')^{-1}(A y - b)`` with one Cholesky factor, kept as long as A's contents stay the
-    same, and one step of refinement. Face: the whole set. ``A``: a tensor (..., p, n); ``b``: a number or a tensor
-    (..., p). Computed in float64 with unit rows. Rows may depend on each other: a maximal independent subset is
-    chosen by pivoting. Gradients flow to A and b; with dependent rows they are those of the chosen subset, which are
-    right for every change that keeps the rows consistent. Raises InputError where dependent rows contradict each
-    other (the set is empty); its ``certificate`` is a vector w with A'w = 0 and b.w != 0.
+    Projection: ``x = y - A'(A A')^{-1}(A y - b)`` by one factor ``A' = Q R``, kept as long as A's contents stay the
+    same, and one step of refinement; A A' itself is not formed, for its condition is the square of A's. Face: the whole
+    set. ``A``: a tensor (..., p, n); ``b``: a number or a tensor (..., p). Computed in float64 with unit rows. Rows may
+    depend on each other: a maximal independent subset is chosen by pivoting. Gradients flow to A and b; with dependent
+    rows they are those of the chosen subset, which are right for every change that keeps the rows consistent. Raises
+    InputError where dependent rows contradict each other (the set is empty); its ``certificate`` is a vector w with
+    A'w = 0 and b.w != 0.
 
     >>> import torch
     >>> Affine(torch.tensor([[1.0, 1.0]]), torch.tensor([1.0])).project(torch.tensor([1.0, 1.0]))
@@ -563,7 +564,7 @@ class Affine(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"A": 2, "b": 1}
-    active_ranks: ClassVar[tuple[int, ...]] = (1, 2)
+    active_ranks: ClassVar[tuple[int, ...]] = (1, 2, 2)
     _shown = ("A", "b")
 
     def __init__(self, A: Tensor, b: float | Tensor):
@@ -586,9 +587,9 @@ class Affine(ConvexSet):
         return {**self.__dict__, "_kept": {}}
 
     def _factor(self):
-        """Return the independent rows, as a mask (..., p), and the factor of their Gram matrix.
+        """Return the independent rows, as a mask (..., p), and their factor: Q (..., n, p) and R (..., p, p).
 
-        Both are kept beside a copy of A and used again only while A equals that copy, so they cannot be stale.
+        All are kept beside a copy of A and used again only while A equals that copy, so they cannot be stale.
         """
         A, kept = self.A.detach(), self._kept.get("A")
         fresh = kept is not None and kept.device == A.device and kept.dtype == A.dtype and torch.equal(kept, A)
@@ -616,9 +617,9 @@ class Affine(ConvexSet):
 
     def _onto(self, y, active):
         rows, length = _unit_rows(self.A.double())
-        mask, L = active
-        eta = _factor_solve(L, mask * (_times(rows, y) - _double(self.b) / length))
-        return y - _times(rows.mT, eta)  # eq: eq-affine-projection
+        mask, Q, R = active
+        excess = mask * (_times(rows, y) - _double(self.b) / length)
+        return y - _times(Q, _triangular(R.mT, excess, upper=False))  # eq: eq-affine-projection
 
     def _check_consistent(self, y, x, active, tol):
         rows, length = _unit_rows(self.A.double())
@@ -632,9 +633,9 @@ class Affine(ConvexSet):
         if not bool(bad.any()):
             return
         *at, row = index = first_index(bad)
-        shapes = ((rows, 2), (length, 1), (active[0], 1), (active[1], 2))
-        rows, length, mask, L = (t.expand(*x.shape[:-1], *t.shape[-r:])[tuple(at)] for t, r in shapes)
-        w = -(mask * _factor_solve(L, mask * (rows @ rows[row])))
+        shapes = ((rows, 2), (length, 1), *zip(active, self.active_ranks, strict=True))
+        rows, length, mask, Q, R = (t.expand(*x.shape[:-1], *t.shape[-r:])[tuple(at)] for t, r in shapes)
+        w = -(mask * _triangular(R, _times(Q.mT, rows[row]), upper=True))
         w[row] = 1
         raise InputError(
             f"the set is empty{f' at batch index {at}' if at else ''}: row {row} of A is a combination of other "
@@ -647,29 +648,28 @@ class Affine(ConvexSet):
 
     def face_project(self, x, v, active=None):
         """Take from v its part in the row space."""
-        rows = _unit_rows(self.A.double())[0]
-        mask, L = self._differentiable(rows, self._factor() if active is None else active)
-        return (v - _times(rows.mT, _factor_solve(L, mask * _times(rows, v.double())))).to(
-            v.dtype
-        )  # eq: eq-face-affine
+        _, Q, _ = self._differentiable(self._factor() if active is None else active)
+        w = v.double()
+        return (w - _times(Q, _times(Q.mT, w))).to(v.dtype)  # eq: eq-face-affine
 
-    def _differentiable(self, rows, active):
+    def _differentiable(self, active):
         """Factor anew where a second derivative by A is recorded."""
-        return (active[0], _gram_factor(rows, active[0])) if rows.requires_grad and torch.is_grad_enabled() else active
+        if self.A.requires_grad and torch.is_grad_enabled():
+            return _factored(_unit_rows(self.A.double())[0], active[0])
+        return active
 
     def face_map(self, y, active):
         """Project y with a factor that is differentiable in A."""
-        active = (active[0], _gram_factor(_unit_rows(self.A.double())[0], active[0]))
-        return self._onto(y.double(), active).to(y.dtype)
+        return self._onto(y.double(), _factored(_unit_rows(self.A.double())[0], active[0])).to(y.dtype)
 
     def data_gradient(self, y, x, v, active):
         """Return the gradients to A and b; those of rows not chosen are 0."""
-        rows, length = _unit_rows(self.A.double())
-        mask, L = self._differentiable(rows, active)
+        length = _unit_rows(self.A.double())[1]
+        mask, Q, R = self._differentiable(active)
         v, x, y = v.double(), x.double(), y.double()
-        eta = mask * _factor_solve(L, mask * _times(rows, v)) / length
-        ell = mask * _factor_solve(L, mask * _times(rows, y - x)) / length
-        u = v - _times(self.A.double().mT, eta)
+        along, ell = _times(Q.mT, v), _times(Q.mT, y - x)
+        eta, ell = (mask * _triangular(R, t, upper=True) / length for t in (along, ell))
+        u = v - _times(Q, along)
         grads = {"A": -(_outer(ell, u) + _outer(eta, x)), "b": eta}  # eq: eq-data-cotangent
         return tuple(grads[name] for name in self.names)
 
@@ -855,11 +855,11 @@ def _outer(a: Tensor, b: Tensor) -> Tensor:
     return a.unsqueeze(-1) * b.unsqueeze(-2)
 
 
-def _factor_solve(L: Tensor, r: Tensor) -> Tensor:
-    """Solve L L' eta = r for the vectors r (..., p): all at once where L has no batch."""
-    if L.dim() == 2:
-        return torch.cholesky_solve(r.reshape(-1, r.shape[-1]).mT, L).mT.reshape(r.shape)
-    return torch.cholesky_solve(r.unsqueeze(-1), L).squeeze(-1)
+def _triangular(T: Tensor, r: Tensor, *, upper: bool) -> Tensor:
+    """Solve T t = r for vectors r (..., p) and a triangular T (..., p, p): all at once where T has no batch."""
+    if T.dim() == 2:
+        return torch.linalg.solve_triangular(T, r.reshape(-1, r.shape[-1]).mT, upper=upper).mT.reshape(r.shape)
+    return torch.linalg.solve_triangular(T, r.unsqueeze(-1), upper=upper).squeeze(-1)
 
 
 def _unit_rows(A: Tensor) -> tuple[Tensor, Tensor]:
@@ -874,8 +874,8 @@ def _unit_rows(A: Tensor) -> tuple[Tensor, Tensor]:
     return A / length, length.squeeze(-1)
 
 
-def _row_factor(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Choose a maximal independent subset of unit rows (..., p, n): its mask (..., p) and Gram factor.
+def _row_factor(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose a maximal independent subset of unit rows (..., p, n): its mask (..., p) and factor Q, R.
 
     Pivoted Gram-Schmidt: each time the row with the largest part outside the span of those chosen, until that is
     rounding.
@@ -893,13 +893,17 @@ def _row_factor(rows: Tensor) -> tuple[Tensor, Tensor]:
         for _ in range(2):  # one pass loses digits on rows that nearly agree
             rest = rest - (rest @ unit.mT) * unit
         rest = rest.masked_fill(mask.unsqueeze(-1), 0)
-    return mask, _gram_factor(rows, mask)
+    return _factored(rows, mask)
 
 
-def _gram_factor(rows: Tensor, mask: Tensor) -> Tensor:
-    """Return the Cholesky factor of the chosen rows' Gram matrix, with ones on the diagonal for the others."""
-    kept = rows * mask.unsqueeze(-1)
-    return torch.linalg.cholesky_ex(kept @ kept.mT + torch.diag_embed((~mask).to(rows.dtype)))[0]
+def _factored(rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mask, Q (..., n, p) and R (..., p, p): the chosen rows are Q R transposed, Q has orthonormal columns.
+
+    A row that was not chosen is replaced by a direction outside R^n, where it meets no other: its column of Q is 0.
+    """
+    outside = torch.diag_embed((~mask).to(rows.dtype))
+    Q, R = torch.linalg.qr(torch.cat([(rows * mask.unsqueeze(-1)).mT, outside], -2))
+    return mask, Q[..., : rows.shape[-1], :], R
 
 
 # -- data: numbers and tensors

@@ -487,3 +487,16 @@ def test_with_data_and_to(name):
         torch.testing.assert_close(changed.project(rand(N)), s.project(rand(N)))
     with pytest.raises(TypeError, match="no data named hue"):
         s.with_data(hue=1.0)
+
+
+@pytest.mark.parametrize("tilt", [1e-3, 1e-6, 1e-8, 1e-10, 1e-12])
+def test_affine_rows_that_nearly_agree_are_met_to_rounding(tilt):
+    """Forming A A' would square the condition: a factor of it fails from a tilt of 1e-8 on."""
+    rows = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, tilt]], dtype=torch.float64)
+    s = Affine(rows, rows @ torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64))
+    y = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x, info = s.project(y, return_info=True)
+    assert s.violation(x).max() < 1e-14
+    assert bool(info.converged.all()) and not info.gap.any()
+    # The rows pin x_3 and the sum; the difference of the other two must not move, up to rounding times the condition.
+    assert ((x[:, 0] - x[:, 1]) - (y[:, 0] - y[:, 1])).abs().max() < 10 * torch.finfo(x.dtype).eps / tilt
