@@ -81,10 +81,10 @@ def l1(
     """
     radius = _column(radius, y)
     x, support, tau, passes = _search(y, radius, True, element, max_steps)
+    if not torch.compiler.is_compiling() and (y.numel() == 0 or float(tau.amin()) > 0):
+        return x, support, passes
     # On the sphere itself (tau = 0) the lowest element counts the constraint as active. Radius 0 has no inside.
     inside = (tau < 0 if element == "lowest" else tau <= 0) & (torch.as_tensor(radius, device=y.device) > 0)
-    if not torch.compiler.is_compiling() and not bool(inside.any()):
-        return x, support, passes
     free, q = dense(support, y.shape[-1])
     return torch.where(inside, y, x), (free.masked_fill(inside, 1.0), q.masked_fill(inside, 0.0), support[-1]), passes
 
@@ -120,7 +120,7 @@ def dense(support: Support, n: int) -> tuple[Tensor, Tensor]:
 def _across(v: Tensor, q: Tensor, k: Tensor) -> Tensor:
     """The part of v on the support of q that is orthogonal to q, for entries -1, 0, 1."""
     along = v * q
-    return along.sub_(along.sum(-1, keepdim=True).div_(k)).mul_(q)
+    return along.sub_(along.sum(-1, True).div_(k)).mul_(q)
 
 
 def _column(value: float | Tensor, y: Tensor) -> float | Tensor:
@@ -145,8 +145,8 @@ def _search(y: Tensor, total: float | Tensor, signed: bool, element: str, max_st
     x, support, tau, passes = found or _by_climbing(rows, total, signed, element, max_steps)
     if y.dim() != 2:
         batch = y.shape[:-1]
-        x, tau = x.view(y.shape), tau.view(*batch, 1)
-        support = tuple(t.view(*batch, -1) for t in support)
+        flat, x, tau = x, x.view(y.shape), tau.view(*batch, 1)
+        support = tuple(x if t is flat else t.view(*batch, -1) for t in support)
     return x, support, tau, passes
 
 
@@ -162,7 +162,7 @@ def _sorted_threshold(y: Tensor, total: float | Tensor) -> Tensor:
     ranks = (_ranks if plain else _ranks.__wrapped__)(y.shape[-1], y.device)
     largest = torch.sort(y, -1, True)[0]
     bounds = largest.cumsum(-1, dtype=torch.float64).sub_(total).div_(ranks)
-    return bounds.amax(-1, keepdim=True)  # eq: eq-simplex-threshold
+    return bounds.amax(-1, True)  # eq: eq-simplex-threshold
 
 
 def _weak(x: Tensor, above: Tensor, total: float | Tensor, sign: Tensor | None) -> Support:
@@ -173,16 +173,19 @@ def _weak(x: Tensor, above: Tensor, total: float | Tensor, sign: Tensor | None) 
 
 def _by_sorting(y: Tensor, total: float | Tensor, signed: bool, element: str):
     size = y.abs() if signed else y
-    top = size.amax(-1, keepdim=True) if y.numel() else size.sum(-1, keepdim=True)
+    if y.numel() == 0:
+        nothing = y.sum(-1, keepdim=True)
+        return size.clone(), (size.clone(), size.clone(), nothing), nothing, 0
+    top = size.amax(-1, True)
     size = size - top
-    tau = _sorted_threshold(size, total) if y.numel() else top
-    sign = y.sign() if signed else None
+    tau = _sorted_threshold(size, total)
     weak = None if element == "lowest" else size >= tau
     x = size.sub_(tau).clamp_min_(0)
-    k = x.sign().sum(-1, keepdim=True).clamp_min_(1.0)
+    k = x.sign().sum(-1, True).clamp_min_(1.0)
     if signed:
-        x.mul_(sign)
-    return x, _weak(x, weak, total, sign) if weak is not None else (x.detach(), k), tau + top if signed else tau, 0
+        x.mul_(y.sign())
+    support = (x, k) if weak is None else _weak(x, weak, total, y.sign() if signed else None)
+    return x, support, tau + top if signed else tau, 0
 
 
 def _by_cutting(y: Tensor, total: float | Tensor, signed: bool, element: str):
@@ -257,9 +260,10 @@ def _by_climbing(y: Tensor, total: float | Tensor, signed: bool, element: str, m
         share = total[rows] if isinstance(total, Tensor) else total
         done.append(_climb(y[rows], share, signed, element, max_steps, x[rows]))
     counts, weaks, taus, passes = zip(*done, strict=True)
-    support = (
-        (x.detach(), torch.cat(counts)) if element == "lowest" else tuple(map(torch.cat, zip(*weaks, strict=True)))
-    )
+    if element == "lowest":
+        support = x, torch.cat(counts)
+    else:
+        support = tuple(map(torch.cat, zip(*weaks, strict=True)))
     return x, support, torch.cat(taus), max(passes)
 
 
