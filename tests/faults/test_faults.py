@@ -25,6 +25,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import warm
 from pages import copy_book
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,8 +62,8 @@ def git(tree: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=tree, check=True, capture_output=True)
 
 
-def run(check: str, tree: Path, book: Path | None = None) -> tuple[int, str]:
-    """Run a check in the tree with this environment's programs, that tree's modules and, if given, that built book."""
+def surroundings(check: str, tree: Path, book: Path | None) -> dict[str, str]:
+    """Return the variables of a check: this environment's programs, that tree's modules and, if given, that book."""
     env = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -76,6 +77,22 @@ def run(check: str, tree: Path, book: Path | None = None) -> tuple[int, str]:
         del env[name]
     if "--nbval" not in check and " -n " not in check:  # finding plugins costs more than most checks do
         env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    return env
+
+
+@pytest.fixture(scope="session")
+def runner():
+    """The warm process of this worker."""
+    found = warm.Runner(dict(os.environ))
+    yield found
+    found.close()
+
+
+def run(check: str, tree: Path, book: Path | None = None, runner=None, output: Path | None = None) -> tuple[int, str]:
+    """Run a check in the tree, in the warm process where there is one that can."""
+    env = surroundings(check, tree, book)
+    if runner is not None and warm.takes(check):
+        return runner.run(check, tree, env, output, LONGEST)
     child = subprocess.Popen(
         check,
         shell=True,
@@ -127,17 +144,17 @@ def test_the_copy_wins_over_the_installed_package(tree):
 
 
 @pytest.mark.parametrize("fault", catalogue())
-def test_fault_is_caught(fault, tree, tmp_path):
+def test_fault_is_caught(fault, tree, tmp_path, runner):
     book = copy_book(tmp_path, fault["file"]) if fault.get("target") == "site" else None
     path = (book or tree) / fault["file"]
     assert path.is_file(), f"there is no {fault['file']}"
     text = path.read_text(encoding="utf-8")
     assert text.count(fault["old"]) == 1, f"`old` occurs {text.count(fault['old'])} times in {fault['file']}, not once"
     if os.environ.get("FAULTS_CLEAN"):
-        code, output = run(fault["check"], tree, book)
+        code, output = run(fault["check"], tree, book, runner, tmp_path / "clean")
         assert code == 0, f"the check fails without the fault:\n{output[-3000:]}"
     path.write_text(text.replace(fault["old"], fault["new"]), encoding="utf-8")
-    code, output = run(fault["check"], tree, book)
+    code, output = run(fault["check"], tree, book, runner, tmp_path / "output")
     assert code != 0, f"not caught; the check passed:\n{output[-3000:]}"
     assert code not in NOTHING_CHECKED, f"nothing was checked (code {code}):\n{output[-3000:]}"
     assert re.search(fault["says"], output), f"failed, but not with `{fault['says']}`:\n{output[-3000:]}"
