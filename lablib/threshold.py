@@ -260,10 +260,7 @@ def _by_climbing(y: Tensor, total: float | Tensor, signed: bool, element: str, m
         share = total[rows] if isinstance(total, Tensor) else total
         done.append(_climb(y[rows], share, signed, element, max_steps, x[rows]))
     counts, weaks, taus, passes = zip(*done, strict=True)
-    if element == "lowest":
-        support = x, torch.cat(counts)
-    else:
-        support = tuple(map(torch.cat, zip(*weaks, strict=True)))
+    support = (x, torch.cat(counts)) if element == "lowest" else tuple(map(torch.cat, zip(*weaks, strict=True)))
     return x, support, torch.cat(taus), max(passes)
 
 

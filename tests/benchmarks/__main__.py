@@ -29,19 +29,7 @@ GOALS = {
     ("l1", "sparse"): {1000: 5.0, 10000: 5.0},
     ("l1", "dense"): {1000: 5.0, 10000: 5.0},
 }
-PACKAGES = (
-    "torch",
-    "numpy",
-    "entmax",
-    "sparsemax",
-    "POT",
-    "optax",
-    "jaxopt",
-    "jax",
-    "cvxpylayers",
-    "diffcp",
-    "proxsuite",
-)
+PEERS = ("entmax", "sparsemax", "POT", "optax", "jaxopt", "jax", "cvxpylayers", "diffcp", "proxsuite")
 
 
 def say(line: str) -> None:
