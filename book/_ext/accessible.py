@@ -12,7 +12,6 @@ from sphinx.application import Sphinx
 NAME = "Constraints in Neural Networks"
 OF_A_GENERATED_PAGE = {
     "genindex": f"Every indexed name in {NAME}, from A to Z, with links to the places that define it.",
-    "prf-prf": f"Every numbered definition, theorem and example of {NAME}, with links to where they are stated.",
     "search": f"Search every page of {NAME}. The index comes with the site, so nothing that you type leaves it.",
 }
 
