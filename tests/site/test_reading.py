@@ -182,5 +182,6 @@ def test_page_prints_black_on_white(open_page, at_root, name, scheme):
 
 def test_page_can_be_read_without_scripts(open_page, at_root):
     page = open_page(at_root + FRONT, java_script_enabled=False)
+    assert page.locator("article").is_visible()
     assert len(page.locator("article").inner_text()) > 200
     assert page.locator("nav.bd-links a[href]").locator("visible=true").count() > 1
