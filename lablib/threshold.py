@@ -214,7 +214,7 @@ def _by_cutting(y: Tensor, total: float | Tensor, signed: bool, element: str):
     if float(count.sum()) * depth * 8 > y.numel():
         return None
     low.sub_(1e-5 * total)  # rounding must not lift the bound above the threshold
-    block = (peak > low).view(-1).nonzero().squeeze(1)
+    block = (peak >= low).view(-1).nonzero().squeeze(1)
     row = block // width
     line = torch.arange(depth, device=y.device) * width
     line[-1] = last
@@ -223,7 +223,7 @@ def _by_cutting(y: Tensor, total: float | Tensor, signed: bool, element: str):
     bound = torch.cat([top, low], 1).index_select(0, row)
     if signed:
         value.abs_()
-    held = value.sub_(bound[:, :1]) > bound[:, 1:]
+    held = value.sub_(bound[:, :1]) >= bound[:, 1:]
     if depth * width != n:
         held[:, -1].logical_and_(block - row * width >= (depth - 1) * width - last)
     place, value = place.masked_select(held), value.masked_select(held)
@@ -284,7 +284,7 @@ def _climb(y: Tensor, total: float | Tensor, signed: bool, element: str, max_ste
         at = tau.to(size.dtype)
         count = torch.gt(size, at, out=spare).sum(-1, keepdim=True)
         if before is not None and torch.equal(count, before):
-            if moved or float((count * at.abs() - 4.0 * total).max()) <= 0:
+            if moved or float((count.clamp_min(1.0) * at.abs() - 4.0 * total).max()) <= 0:
                 break
             # The guess was poor. Measured from the root itself, the rounding of tau weighs nothing.
             size.sub_(at)
@@ -319,11 +319,11 @@ def _first_guess(y: Tensor, total: float | Tensor) -> Tensor:
     """Near the threshold: of short rows the better of two lower bounds, of long rows the threshold of a sample."""
     n = y.shape[-1]
     if n < CUT_ROWS:
-        width = n // 8
-        peak = y[:, : 8 * width].unflatten(1, (8, width)).amax(1).double()
+        depth = min(8, n)
+        peak = y[:, : n // depth * depth].unflatten(1, (depth, n // depth)).amax(1).double()
         mean = (y.sum(-1, keepdim=True, dtype=torch.float64) - total) / n
         return torch.maximum(mean, _sorted_threshold(peak, total))
-    sample = y[:, :: n // 128].contiguous()
+    sample = y[:, :: max(1, n // 128)].clone(memory_format=torch.contiguous_format)
     top = sample.amax(-1, keepdim=True)
     sample.sub_(top)
     size = sample.shape[-1]
