@@ -193,7 +193,7 @@ TOOLS = (
     Tool("sparsemax", ("simplex",), from_simplex(pypi_sparsemax), "sparsemax"),
     Tool("POT", ("simplex",), from_simplex(pot_simplex), "ot"),
     Tool("optax", ("simplex", "l1"), jax_maker("optax.projections"), "optax"),
-    Tool("jaxopt", ("simplex", "l1"), jax_maker("jaxopt.projection"), "jaxopt"),
+    Tool("jaxopt", ("simplex", "l1"), jax_maker("jaxopt.projection"), "jaxopt", largest=1000),
     Tool("cvxpylayers (diffcp)", ("simplex", "l1"), make_cvxpylayers, "cvxpylayers", slow=True, largest=100),
     Tool("proxsuite QPLayer", ("simplex",), make_proxsuite, "proxsuite", slow=True, largest=100),
 )
