@@ -169,6 +169,20 @@ def test_multipliers_of_the_exercise_form_the_segment_it_says():
     assert sets == {frozenset({0, 1}), frozenset({0, 2})}
 
 
+def test_two_rows_hold_the_tip_of_the_l1_ball_and_leave_a_direction_free():
+    cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
+    (source,) = ["".join(cell["source"]) for cell in cells if cell["id"] == "more-elements"]
+    names = {"torch": torch}
+    exec(source.splitlines()[0], names)
+    facets = np.array(list(itertools.product((1.0, -1.0), repeat=3)))
+    x, y = np.array([1.0, 0.0, 0.0]), np.array([3.0, 0.0, 0.0])
+    active, sets = family(facets, np.ones(8), x, y)
+    K = frozenset(int(np.flatnonzero((facets == row).all(1))[0]) for row in names["two"].numpy())
+    assert len(active) == 4
+    assert K in sets, "the rows of the chapter can push alone"
+    assert np.trace(projector(facets[sorted(K)])) == pytest.approx(1)
+
+
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
