@@ -188,11 +188,11 @@ def text(record: dict) -> str:
             " the projection are not 0. *Dense*: $y$ is scaled down until four in five entries are not 0.",
             "",
             "No time is believed before the answer is. Each tool's projection is compared with a float64 reference to"
-            " $10^{-5}$, and its gradient to $10^{-4}$. A tool that fails this is not exact, is marked \\*, and does not"
-            " count as the fastest.",
+            " $10^{-5}$, and its gradient to $10^{-4}$. A tool that fails this is not exact, is marked \\*, and does"
+            " not count as the fastest.",
             "",
-            f"The whole was run in {record['processes']} processes. In each, a tool's time is a median. The ratio of two"
-            " tools is taken within a process, and of the ratios the lower quartile is printed.",
+            f"The whole was run in {record['processes']} processes. In each, a tool's time is a median. The ratio of"
+            " two tools is taken within a process, and of the ratios the lower quartile is printed.",
             "",
             "## The goals",
             "",
@@ -234,17 +234,17 @@ def text(record: dict) -> str:
             *general(record),
             "## What it means for choosing",
             "",
-            f"- **Short rows**, $n \\le 30$: everything is the cost of calling torch, {figure(small)} ms here. Choose by"
-            " what you need, not by speed.",
+            f"- **Short rows**, $n \\le 30$: everything is the cost of calling torch, {figure(small)} ms here. Choose"
+            " by what you need, not by speed.",
             "- **Sparse answers** on long rows: entries far below the threshold are read once and never again. This is"
             " where an exact projection comes nearest to softmax.",
             "- **Dense answers** on long rows: no top-k method helps, as nearly all entries are in the support."
             f" On the simplex of 10000 the fastest exact peer takes"
             f" {figure(best.get('simplex, n = 10000, dense', float('nan')))} times our time.",
-            "- **Other sets**, or rows that share constraints: these searches do not apply, and a general solver's price"
-            " is the table above.",
+            "- **Other sets**, or rows that share constraints: these searches do not apply, and a general solver's"
+            " price is the table above.",
             "",
-            "With two threads the picture is the same:",
+            "With two threads, medians of three processes:",
             "",
             *floors(record, "two_threads"),
             "## What was not run",
