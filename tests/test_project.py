@@ -319,6 +319,8 @@ def test_ci_calls_make_test_and_can_be_run():
 def test_workflows_are_whole(name):
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
     assert workflow["name"] == name
+    named = re.findall(r"tests/[\w/.]+", (ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    assert [file for file in named if not (ROOT / file).exists()] == []
     assert workflow[True], "YAML reads the key `on` as true"
     for job in workflow["jobs"].values():
         assert job["timeout-minutes"] and job["runs-on"] != "ubuntu-latest"
