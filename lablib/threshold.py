@@ -279,20 +279,20 @@ def _climb(y: Tensor, total: float | Tensor, signed: bool, element: str, max_ste
     size = torch.sub(size, origin, out=None if short else x)
     spare = _scratch(size)
     tau = torch.zeros_like(origin, dtype=torch.float64)
-    count, before, moved, passes = None, None, short, 0
+    count, before, step, moved, passes = None, None, tau, short, 0
     while max_steps is None or passes < max_steps:
         at = tau.to(size.dtype)
         count = torch.gt(size, at, out=spare).sum(-1, keepdim=True)
         if before is not None and torch.equal(count, before):
-            if moved or float((count.clamp_min(1.0) * at.abs() - 4.0 * total).max()) <= 0:
+            if moved or float((count.clamp_min(1.0) * (at.abs() + step.abs()) - total).max()) <= 0:
                 break
-            # The guess was poor. Measured from the root itself, the rounding of tau weighs nothing.
+            # The guess was poor, or the last step long. Measured from the root itself, rounding weighs nothing.
             size.sub_(at)
             origin, tau = origin + at, tau - at
             before, moved = None, True
             continue
         step = _sum64(torch.sub(size, at, out=spare).clamp_min_(0)).sub_(total).div_(count.clamp_min(1.0))
-        tau = step.add_(at) if before is None else step.clamp_min_(0).add_(at)
+        tau = at + (step if before is None else step.clamp_min_(0))
         before = count
         passes += 1
     at = tau.to(size.dtype)

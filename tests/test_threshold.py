@@ -169,8 +169,23 @@ def test_the_input_is_left_alone_and_no_answer_lives_in_scratch_memory(path):
     assert torch.equal(first, kept)
 
 
+@pytest.mark.parametrize("n", [1001, 1003, 1022])
+def test_columns_that_two_blocks_share_count_once(n):
+    y = torch.full((64, n), -5.0)
+    y[:, n - n // 4 - 6 : n - n // 6] = 0.25 * torch.rand(64, 1)
+    y[:, 0] = 0.5
+    for total in (3.0, 0.5):
+        x, support, _ = threshold.simplex(y, total)
+        assert_simplex(y, total, x, support)
+
+
 def test_threads_do_not_share_scratch_memory():
     y = [torch.randn(64, 700) / 700 for _ in range(4)]
+    addresses = {threshold._scratch(torch.empty(4)).data_ptr()}
+    other = threading.Thread(target=lambda: addresses.add(threshold._scratch(torch.empty(4)).data_ptr()))
+    other.start()
+    other.join()
+    assert len(addresses) == 2
     right = [threshold.simplex(part, 1.0)[0] for part in y]
     found = [None] * 4
 
