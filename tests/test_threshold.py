@@ -172,11 +172,19 @@ def test_the_input_is_left_alone_and_no_answer_lives_in_scratch_memory(path):
 @pytest.mark.parametrize("n", [1001, 1003, 1022])
 def test_columns_that_two_blocks_share_count_once(n):
     y = torch.full((64, n), -5.0)
-    y[:, n - n // 4 - 6 : n - n // 6] = 0.25 * torch.rand(64, 1)
+    columns = 3 * n // 4 + 2 * torch.arange(64)[:, None] + torch.arange(3)
+    y.scatter_(1, columns, 0.25 * torch.rand(64, 3))
+    x, support, _ = threshold.simplex(y, 2.0)
+    assert len(support) == 3
+    assert_simplex(y, 2.0, x, support)
+
+
+def test_many_ties_share_no_rounding():
+    y = torch.full((64, 1001), -5.0)
+    y[:, 700:790] = 0.25 * torch.rand(64, 1)
     y[:, 0] = 0.5
-    for total in (3.0, 0.5):
-        x, support, _ = threshold.simplex(y, total)
-        assert_simplex(y, total, x, support)
+    x, support, _ = threshold.simplex(y, 3.0)
+    assert_simplex(y, 3.0, x, support)
 
 
 def test_threads_do_not_share_scratch_memory():
