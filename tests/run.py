@@ -284,6 +284,8 @@ def main() -> int:
         parser.error(f"no such stage: {', '.join(unknown)}; there are {', '.join(STAGES)}")
     wanted = [name for name in STAGES if not options.stages or name in options.stages]
 
+    # A shell that starts this in the background has Ctrl-C ignored, which every child would inherit, and some test it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     OUT.mkdir(parents=True, exist_ok=True)
     if "notebooks" in wanted or options.status:
         CLAIMS.unlink(missing_ok=True)
