@@ -10,8 +10,9 @@ import torch
 from . import peers
 
 BATCH = 256
-# A tool counts as exact if it is as right as float32 lets it be: the answer to 1e-5 and its product to 1e-4.
-ANSWER, PRODUCT = 1e-5, 1e-4
+# A tool counts as exact if it is as right as float32 lets it be. The product may miss by more than the answer, since a
+# few of two million entries lie within rounding of the threshold, and each of them is wrong by its whole cotangent.
+ANSWER, PRODUCT = 1e-5, 2e-3
 # y = DENSE / n times N(0, 1) has a projection with about 80 % of its entries not 0, whatever n is.
 DENSE = {"simplex": 1.0, "l1": 1.75}
 

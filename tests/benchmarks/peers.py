@@ -12,14 +12,18 @@ import torch
 
 OWN, FLOOR = "lablib", "torch.softmax"
 
-# Asked for, and what came of it: `pip install` into this environment, the resolver's last lines.
+# Tools of the field that are not measured, and what `pip install` or their own text said.
 NOT_RUN = (
-    ("qpth", "with numpy 2.4.6: ResolutionImpossible (every release that builds needs numpy below 2)"),
-    ("dQP", "not on PyPI: the package called dqp there is another one"),
-    ("ddn (anucvml)", "not on PyPI: the package called ddn there is another one"),
-    ("moreau", "installs; solves conic programs only, has no simplex or l1 ball of its own"),
+    (
+        "qpth",
+        "pip beside numpy 2.4.6: `error: subprocess-exited-with-error` `Getting requirements to build wheel did not run"
+        " successfully`; without that pin it takes numpy back to 1.26",
+    ),
+    ("dQP", "not on PyPI; the package called dqp there is another one, for caching"),
+    ("ddn (anucvml)", "not on PyPI; the package called ddn there is another one, for dictionaries"),
+    ("moreau", "installs; a solver of quadratic and conic programs, not run here"),
     ("chop-pytorch", "installs; its projections carry no gradient"),
-    ("LinSATNet", "installs; entropic, so a different map"),
+    ("LinSATNet", "installs; entropic, so another map"),
 )
 
 
