@@ -193,8 +193,8 @@ def raise_not_finite(name: str, t: Tensor) -> None:
     if bool(bad.any()):
         index = first_index(bad)
         raise InputError(
-            f"{name}{list(index)} is {t[index].item()}: expected finite numbers; "
-            "look for a division or a logarithm before this layer",
+            f"{name}{list(index) or ''} is {t[index].item()}: expected finite numbers"
+            + ("; look for a division or a logarithm before this layer" if name == "y" else ""),
             index=index,
         )
 
@@ -236,6 +236,7 @@ class ConvexSet:
 
     ranks: ClassVar[dict[str, int]] = {}
     active_ranks: ClassVar[tuple[int, ...]] = (1,)
+    _required: ClassVar[tuple[str, ...]] = ()  # the data that may not be None
     names: tuple[str, ...] = ()  # the data that are tensors, in the order of ``ranks``
     dim: int | None = None
 
@@ -254,9 +255,10 @@ class ConvexSet:
                     raise InputError(f"{name} has shape {tuple(value.shape)}: expected at least {rank} dimension(s)")
             elif isinstance(value, (int, float)) and not isinstance(value, bool):
                 value = float(value)
-            elif value is not None:
-                raise TypeError(f"{name} is a {type(value).__name__}: expected a number or a torch tensor")
-            setattr(self, name, value)
+            elif value is not None or name in self._required:
+                kind = "None" if value is None else f"a {type(value).__name__}"
+                raise TypeError(f"{name} is {kind}: expected a number or a torch tensor")
+            self.__dict__[name] = value
         self.names = tuple(name for name in self.ranks if isinstance(getattr(self, name), Tensor))
 
     def data(self) -> dict[str, Tensor]:
@@ -297,10 +299,22 @@ class ConvexSet:
         other.__dict__.update(self.__dict__)
         other._keep(**{name: tensors.get(name, getattr(self, name)) for name in self.ranks})
         other._check_shapes()
+        if any(not isinstance(value, Tensor) for value in tensors.values()):
+            other._check_data()  # solve looks at tensors only
         return other
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a datum that is replaced is checked like one given to ``with_data``."""
+        if name in self.ranks and name in self.__dict__:
+            self.__dict__.update(self.with_data(**{name: value}).__dict__)
+        else:
+            object.__setattr__(self, name, value)
 
     def _check_shapes(self) -> None:
         """Raise if the data do not fit each other; a subclass may say more."""
+
+    def _check_data(self) -> None:
+        """Raise if a datum has a value that the set cannot take; a subclass may say more."""
 
     def to(self, *args: Any, **kwargs: Any) -> ConvexSet:
         """Return the set with its tensors moved or cast, as ``Tensor.to`` does; numbers stay numbers.
@@ -309,7 +323,11 @@ class ConvexSet:
         >>> lablib.Box(torch.zeros(2), 1.0).to(torch.float64).lower.dtype
         torch.float64
         """
-        return self.bind([getattr(self, name).to(*args, **kwargs) for name in self.names])
+        tensors = [getattr(self, name).to(*args, **kwargs) for name in self.names]
+        for name, t in zip(self.names, tensors, strict=True):
+            if t.dtype not in WORKING:
+                raise TypeError(f"{name} cannot be cast to {t.dtype}: expected a floating point dtype")
+        return self.bind(tensors)
 
     def __repr__(self) -> str:
         parts = [str(self.dim)] if "dim" in self._shown else []

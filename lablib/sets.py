@@ -43,16 +43,20 @@ class Box(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"lower": 1, "upper": 1}
+    _required = ("lower", "upper")
     _shown = ("lower", "upper")
 
     def __init__(self, lower: float | Tensor, upper: float | Tensor, *, dim: int | None = None):
         self._keep(lower=lower, upper=upper)
         self.dim = dim
         self._check_shapes()
-        _check_bounds(self.lower, self.upper)
+        self._check_data()
 
     def _check_shapes(self) -> None:
         self.dim = _common_dim(self.dim, lower=self.lower, upper=self.upper)
+
+    def _check_data(self) -> None:
+        _check_bounds(self.lower, self.upper)
 
     def solve(self, y, *, tol=None, max_steps=None, element="lowest"):
         """Clip."""
@@ -135,11 +139,15 @@ class Simplex(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"total": 0}
+    _required = ("total",)
     _shown = ("dim", "total")
 
     def __init__(self, dim: int, total: float | Tensor = 1.0):
         self.dim = _positive_dim(dim)
         self._keep(total=total)
+        self._check_data()
+
+    def _check_data(self) -> None:
         _nonnegative("total", self.total)
 
     def solve(self, y, *, tol=None, max_steps=None, element="lowest"):
@@ -212,18 +220,19 @@ class L1Ball(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"radius": 0, "weights": 1}
+    _required = ("radius",)
     _shown = ("dim", "radius", "weights")
 
     def __init__(self, dim: int, radius: float | Tensor = 1.0, weights: float | Tensor | None = None):
         self.dim = _positive_dim(dim)
         self._keep(radius=radius, weights=weights)
         self._check_shapes()
-        self._check_values()
+        self._check_data()
 
     def _check_shapes(self) -> None:
         _common_dim(self.dim, weights=self.weights)
 
-    def _check_values(self):
+    def _check_data(self) -> None:
         _nonnegative("radius", self.radius)
         _nonnegative("weights", 1.0 if self.weights is None else self.weights)
 
@@ -233,10 +242,10 @@ class L1Ball(ConvexSet):
             check_finite(y)
         elif not bool(y.sum().isfinite() & _are_nonnegative(*self.data().values())):
             raise_not_finite("y", y)
-            self._check_values()
+            self._check_data()
         if self.weights is None:
             return _without_x(*threshold.l1(y, self.radius, element=element, max_steps=max_steps))
-        return self._solve_weighted(y, element, max_steps)
+        return self._solve_weighted(y, element)
 
     def solve_traced(self, y, element):
         """Search tau, which sorts under ``torch.compile``."""
@@ -244,16 +253,40 @@ class L1Ball(ConvexSet):
             return _in_full(*threshold.l1(y, self.radius, element=element)[:2])
         return self._solve_weighted(y, element)[:2]
 
-    def _solve_weighted(self, y, element, max_steps=None):
-        """Find tau as the multiplier of a budget on |y|, bounded below by 0."""
+    def _solve_weighted(self, y, element):
+        """Find tau by sorting the ratios |y_i| / w_i.
+
+        Measured from the smallest ratio above tau, not from 0: where y is huge, tau and the ratios agree in all digits,
+        and the point is their difference. Largest ratio first, ``used`` is the norm of the point at which tau meets
+        each ratio; it grows by what the entries before it gain, so that no digits cancel.
+        """
         size, w = y.abs().double(), _full(self.weights, y).double().expand(y.shape)
-        radius, norm = _per_point(self.radius, y).unsqueeze(-1), (w * size).sum(-1, keepdim=True)
-        reach = torch.minimum(radius, norm)  # a point inside keeps its norm: tau = 0
-        z, steps = _balance(size, w, torch.zeros_like(w), torch.full_like(w, math.inf), reach, max_steps)
+        radius = _per_point(self.radius, y).unsqueeze(-1)
+        ratio = size / torch.where(w == 0, 1.0, w)
+        loose = (w == 0) | ratio.isinf()
+        ratio = ratio.masked_fill(loose, -1.0)
+        norm = (w * size).sum(-1, keepdim=True)
+        # Weights relative to the largest one, as their squares would overflow.
+        unit = w.amax(-1, keepdim=True)
+        unit = torch.where(unit == 0, 1.0, unit)
+        w, goal = (w / unit).masked_fill(loose, 0.0), radius / unit
+        ranked, order = ratio.sort(-1, descending=True)
+        weight = (w * w).gather(-1, order).cumsum(-1)
+        steps = weight[..., :-1] * ((ranked[..., :-1] - ranked[..., 1:]) * unit)
+        used = torch.cat([torch.zeros_like(goal), steps.cumsum(-1)], -1)
+
+        def last(held):
+            return ((held & (ranked >= 0)).sum(-1, keepdim=True) - 1).clamp(min=0)
+
+        place = last(used < goal)
+        base = ranked.gather(-1, place)
+        rest = (goal - used.gather(-1, place)) / weight.gather(-1, place).clamp(min=torch.finfo(w.dtype).tiny)
+        z = torch.where(ratio >= base, w * ((ratio - base) * unit + rest), 0.0)  # eq: eq-l1-threshold
+        z = torch.where(loose, size, torch.minimum(z, size))
         inside = norm < radius if element == "lowest" else (norm <= radius) & (norm > 0)
-        x = torch.where(inside, y, z.clamp(min=0).to(y.dtype) * y.sign())  # eq: eq-l1-threshold
-        sign = x.sign() if element == "lowest" else y.sign() * (z >= 0)
-        return x, (sign.masked_fill(inside, 0), inside), steps
+        x = torch.where(inside, y, z.to(y.dtype) * y.sign())
+        above = x if element == "lowest" else y * (ratio >= ranked.gather(-1, last(used <= goal)))
+        return x, (above.sign().masked_fill(inside, 0), inside), 0
 
     def _face(self, active):
         """Return the free coordinates, the row that ties them, and its signs."""
@@ -356,6 +389,7 @@ class BoxBudget(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"lower": 1, "upper": 1, "weights": 1, "budget": 0}
+    _required = ("lower", "upper", "weights", "budget")
     _shown = ("lower", "upper", "weights", "budget")
 
     def __init__(
@@ -370,17 +404,29 @@ class BoxBudget(ConvexSet):
         self._keep(lower=lower, upper=upper, weights=weights, budget=budget)
         self.dim = dim
         self._check_shapes()
-        if self.dim is not None and len({t.device for t in self.data().values()}) < 2:
-            self._check_values(_blank(self))
+        self._check_data()
 
     def _check_shapes(self) -> None:
         self.dim = _common_dim(self.dim, lower=self.lower, upper=self.upper, weights=self.weights)
 
+    def _check_data(self) -> None:
+        if len({t.device for t in self.data().values()}) > 1:
+            return  # project says so, once there is an input to compare with
+        self._check_numbers()
+        if self.dim is not None:
+            self._check_reach(_blank(self))
+
     def _check_values(self, y):
         """Raise if a datum is at fault or no point of the box meets the budget."""
+        self._check_numbers()
+        self._check_reach(y)
+
+    def _check_numbers(self):
         _check_bounds(self.lower, self.upper)
         _finite("weights", self.weights)
         _finite("budget", self.budget)
+
+    def _check_reach(self, y):
         a, lower, upper, c = self._doubles(y)
         ends = torch.stack([torch.where(a == 0, 0.0, a * lower), torch.where(a == 0, 0.0, a * upper)])
         least, most = ends.amin(0).sum(-1), ends.amax(0).sum(-1)
@@ -408,7 +454,8 @@ class BoxBudget(ConvexSet):
         z, steps = _balance(y.double(), a, lower, upper, c, max_steps)
         products = a * z.clamp(lower, upper)
         slack = 64 * torch.finfo(torch.float64).eps * (products.abs().sum(-1, keepdim=True) + c.abs())
-        valid = y.sum().isfinite() & ((products.sum(-1, keepdim=True) - c).abs() <= slack).all()
+        error = (products.sum(-1, keepdim=True) - c).abs()
+        valid = y.sum().isfinite() & ((error <= slack) & c.isfinite()).all()
         if self.names:
             valid = valid & _bounds_hold(self.lower, self.upper)
         if not bool(valid):
@@ -564,6 +611,7 @@ class Affine(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"A": 2, "b": 1}
+    _required = ("A", "b")
     active_ranks: ClassVar[tuple[int, ...]] = (1, 2, 2)
     _shown = ("A", "b")
 
@@ -573,6 +621,9 @@ class Affine(ConvexSet):
         self._keep(A=A, b=b)
         self._kept: dict[str, Any] = {}
         self._check_shapes()
+        self._check_data()
+
+    def _check_data(self) -> None:
         _finite("A", self.A)
         _finite("b", self.b)
 

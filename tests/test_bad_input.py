@@ -118,6 +118,59 @@ def test_data_that_go_bad_later_are_refused_then(s, name, value, says):
         changed.project(torch.zeros(2, 3))
 
 
+@pytest.mark.parametrize(
+    ("s", "name", "value", "says"),
+    [
+        (Simplex(3), "total", -2, r"total is -2"),
+        (Simplex(3), "total", NAN, r"total is nan"),
+        (Simplex(3), "total", INF, r"total is inf"),
+        (L1Ball(3), "radius", -1, r"radius is -1"),
+        (L1Ball(3), "weights", -1, r"weights is -1"),
+        (Box(0.0, 1.0), "lower", 2.0, r"lower is 2: .*upper, which is 1"),
+        (Box(0.0, 1.0), "lower", NAN, r"lower is nan"),
+        (BoxBudget(0.0, 1.0, 1.0, 2.0), "budget", INF, r"budget is inf: expected a finite number"),
+        (BoxBudget(0.0, 1.0, 1.0, 2.0, dim=3), "budget", 4.0, r"empty: budget is 4"),
+        (BoxBudget(0.0, 1.0, 1.0, 2.0), "lower", INF, r"lower is inf"),
+        (BoxBudget(-1.0, 1.0, 1.0, 0.0), "upper", -INF, r"which is -inf"),
+        (Affine(torch.ones(1, 3), 1.0), "b", NAN, r"b is nan: expected a finite number$"),
+    ],
+)
+def test_numbers_that_go_bad_later_are_refused_at_once(s, name, value, says):
+    for change in (
+        lambda: s.with_data(**{name: value}),
+        lambda: ProjectionLayer(s)(torch.zeros(3), **{name: value}),
+        lambda: setattr(s, name, value),
+    ):
+        with pytest.raises(SolveError, match=says):
+            change()
+    assert getattr(s, name) is None or math.isfinite(getattr(s, name))
+
+
+@pytest.mark.parametrize("bound", [(INF, INF), (-INF, -INF)])
+def test_a_budget_needs_finite_numbers(bound):
+    with pytest.raises(SolveError, match="lower is -?inf"):
+        BoxBudget(*bound, 1.0, 1.0)
+    for budget in (INF, -INF, torch.tensor(INF)):
+        with pytest.raises(SolveError, match="budget is -?inf"):
+            BoxBudget(-INF, INF, 1.0, budget)
+    with pytest.raises(SolveError, match="budget is inf"):
+        BoxBudget(-INF, INF, 1.0, 1.0).with_data(budget=torch.tensor(INF)).project(torch.zeros(3))
+
+
+def test_a_replaced_datum_is_a_datum():
+    s = Simplex(3)
+    s.total = torch.tensor(2.0)
+    assert s.names == ("total",) and s.project(torch.zeros(3)).sum() == 2
+
+
+def test_none_and_integer_casts_are_refused():
+    for build in (lambda: Simplex(3, total=None), lambda: Simplex(3).with_data(total=None)):
+        with pytest.raises(TypeError, match="total is None: expected a number"):
+            build()
+    with pytest.raises(TypeError, match=r"total cannot be cast to torch.int64"):
+        Simplex(3, torch.tensor(1.0)).to(torch.int64)
+
+
 @pytest.mark.parametrize("s", [s for s in SETS if s.names], ids=repr)
 def test_mixed_dtypes_and_devices_name_the_cure(s):
     name = s.names[0]
