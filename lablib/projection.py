@@ -154,6 +154,10 @@ _apply_directly = super(torch.autograd.Function, Projection).apply
 _transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
+def _in_a_transform() -> bool:
+    return bool(getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
+
+
 def _apply(y: Tensor, convex_set: ConvexSet, call: tuple, tensors: list[Tensor]) -> Tensor:
     apply = Projection.apply if _transforming() else _apply_directly
     return apply(y, convex_set, call, *tensors)[0]
@@ -390,6 +394,8 @@ class ConvexSet:
         >>> lablib.Simplex(2).gap(torch.tensor([2.0, 0.0]), torch.tensor([0.5, 0.5]))
         tensor(1., dtype=torch.float64)
         """
+        check_point(self, "y", y)
+        check_point(self, "x", x)
         normal = y.double() - x.double()
         farthest = self.lmo((-normal).to(x.dtype)).double()
         return (normal * (farthest - x.double())).sum(-1)  # eq: eq-gap
@@ -410,6 +416,7 @@ class ConvexSet:
         >>> lablib.Simplex(2).contains(torch.tensor([[0.3, 0.7], [0.3, 0.8]]))
         tensor([ True, False])
         """
+        check_point(self, "x", x)
         return self.violation(x) <= (self.tolerance(x) if atol is None else atol)
 
     # -- what follows -------------------------------------------------------------------------------------------------
@@ -436,7 +443,8 @@ class ConvexSet:
         active constraints in the face (the smallest face that holds x) and ``"highest"`` frees them.
 
         With none of ``return_info``, ``strict=False``, ``tol`` and ``max_steps`` the residual is not measured: the
-        closed forms are exact up to rounding. Checks of values read one number on the host; they are off under
+        closed forms are exact up to rounding. These four are not available under ``torch.compile`` and inside the
+        transforms of ``torch.func``. Checks of values read one number on the host; they are off under
         ``torch.compile``.
 
         Raises SolveError (a ValueError too where the input is at fault) naming argument, index and what was expected;
@@ -455,27 +463,41 @@ class ConvexSet:
         if dtype is not y.dtype:
             y = y.to(dtype)
         if torch.compiler.is_compiling():
-            x = _traced(convex_set, y, element)
             if return_info:
                 raise InputError(
                     "return_info is not available under torch.compile: measure with violation and gap outside"
                 )
+            if not strict or tol is not None or max_steps is not None:
+                raise InputError("strict=False, tol and max_steps are not available under torch.compile: drop them")
+            x = _traced(convex_set, y, element)
             return x if x.dtype is original.dtype else x.to(original.dtype)
         tensors = [getattr(convex_set, name) for name in convex_set.names]
         if not return_info and strict and tol is None and max_steps is None:
             x = _apply(y, convex_set, _PLAIN if element == "lowest" else (None, None, element, None), tensors)
             return x if x.dtype is original.dtype else x.to(original.dtype)
-        if max_steps is not None and max_steps < 0:
-            raise InputError(f"max_steps is {max_steps}: expected at least 0")
+        _check_search(tol, max_steps)
+        if _in_a_transform():
+            raise InputError(
+                "return_info, strict=False, tol and max_steps are not available inside a transform of torch.func: "
+                "drop them there, and measure with violation and gap outside"
+            )
         note: list = []
         x = _apply(y, convex_set, (tol, max_steps, element, note), tensors)
-        info = _certify(convex_set, y.detach(), x.detach(), note[0], tol)
+        info = _certify(convex_set, y.detach(), x.detach(), note[0], tol, original.dtype)
         if strict and not bool(info.converged.all()):
             worst = first_index(~info.converged)
+            if not bool(x[worst].to(original.dtype).isfinite().all() & info.residual[worst].isfinite()):
+                raise SolveError(
+                    f"projection on {type(self).__name__} overflows {original.dtype} at batch index {list(worst)}: "
+                    "expected a point that this dtype can hold; use a wider one, or pass strict=False",
+                    info=info,
+                    index=worst,
+                )
+            limit = "what rounding explains" if tol is None else f"tol={tol:.1e} relative to 1 + |right-hand side|"
             raise SolveError(
                 f"projection on {type(self).__name__} missed its tolerance at batch index {list(worst)}: "
                 f"residual {float(info.residual[worst]):.1e} after {int(info.iterations[worst])} passes; "
-                "raise max_steps or tol, or pass strict=False",
+                f"accepted was {limit}; raise max_steps or tol, or pass strict=False",
                 info=info,
                 index=worst,
             )
@@ -495,19 +517,44 @@ def _is_traced(value: Tensor) -> bool:
     return value.device.type == "meta"
 
 
-def _check_input(convex_set: ConvexSet, y: Tensor) -> torch.dtype:
+def check_point(convex_set: ConvexSet, name: str, x: Tensor) -> None:
+    """Check type and shape of the argument of an oracle, and of a direction g that it is finite.
+
+    >>> import torch, lablib
+    >>> check_point(lablib.Simplex(2), "x", torch.zeros(2))
+    """
+    _check_input(convex_set, x, name)
+    if name == "g" and truth(~torch.isfinite(x)):
+        raise_not_finite(name, x)
+
+
+def _check_input(convex_set: ConvexSet, y: Tensor, name: str = "y") -> torch.dtype:
     """Check type and shape of y; return the dtype to compute in."""
     if not isinstance(y, Tensor):
-        raise TypeError(f"y is a {type(y).__name__}: expected a torch tensor")
+        raise TypeError(f"{name} is a {type(y).__name__}: expected a torch tensor")
     dtype = WORKING.get(y.dtype)
     if dtype is None:
-        raise TypeError(f"y has dtype {y.dtype}: expected a floating point tensor; call .float() on it")
+        raise TypeError(f"{name} has dtype {y.dtype}: expected a floating point tensor; call .float() on it")
     shape = y.shape
     dim = convex_set.dim
     if not shape or (dim is not None and shape[-1] != dim):
         expected = "at least one dimension" if dim is None else f"a last dimension of {dim}"
-        raise InputError(f"y has shape {tuple(shape)}: {type(convex_set).__name__} expected {expected}")
+        raise InputError(f"{name} has shape {tuple(shape)}: {type(convex_set).__name__} expected {expected}")
     return dtype
+
+
+def _check_search(tol: Any, max_steps: Any) -> None:
+    """Check the arguments that steer a search."""
+    if tol is not None:
+        if isinstance(tol, bool) or not isinstance(tol, (int, float)):
+            raise TypeError(f"tol is a {type(tol).__name__}: expected a number")
+        if not tol >= 0:
+            raise InputError(f"tol is {tol}: expected a number that is not negative")
+    if max_steps is not None:
+        if isinstance(max_steps, bool) or not isinstance(max_steps, int):
+            raise TypeError(f"max_steps is a {type(max_steps).__name__}: expected an integer")
+        if max_steps < 0:
+            raise InputError(f"max_steps is {max_steps}: expected at least 0")
 
 
 def _match(convex_set: ConvexSet, y: Tensor) -> tuple[ConvexSet, Tensor]:
@@ -549,18 +596,22 @@ def _traced(convex_set: ConvexSet, y: Tensor, element: str) -> Tensor:
     return convex_set.face_map(y, active)
 
 
-def _certify(convex_set: ConvexSet, y: Tensor, x: Tensor, steps: Any, tol: float | None) -> SolveInfo:
-    """Measure what was returned: violation, certificate, and whether the violation is within tolerance."""
+def _certify(convex_set: ConvexSet, y: Tensor, x: Tensor, steps: Any, tol: float | None, dtype: torch.dtype) -> SolveInfo:
+    """Measure what was returned: violation, certificate, and whether the violation is within tolerance.
+
+    ``dtype``: that of the answer, which may be narrower than x and overflow.
+    """
     if convex_set.names:
         convex_set = convex_set.bind([getattr(convex_set, name).detach() for name in convex_set.names])
     residual = convex_set.violation(x)
     try:
         gap = convex_set.gap(y, x)
-    except NotImplementedError:  # a set without a linear oracle has no certificate
+    except (NotImplementedError, InputError):  # no linear oracle, or y - x is not finite: there is no certificate
         gap = torch.full_like(residual, math.nan)
     allowed = convex_set.tolerance(x) if tol is None else tol * (1 + convex_set.scale(x))
     iterations = torch.as_tensor(steps, device=x.device)
-    return SolveInfo(residual <= allowed, iterations.expand(residual.shape), residual, gap)
+    held = residual.isfinite() & x.to(dtype).isfinite().all(-1)
+    return SolveInfo((residual <= allowed) & held, iterations.expand(residual.shape), residual, gap)
 
 
 class ProjectionLayer(nn.Module):

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from . import threshold
-from .projection import ConvexSet, check_finite, raise_not_finite, truth
+from .projection import ConvexSet, check_finite, check_point, raise_not_finite, truth
 from .solution import InputError, first_index
 
 __all__ = ["Affine", "Box", "BoxBudget", "L1Ball", "Simplex"]
@@ -89,10 +89,12 @@ class Box(ConvexSet):
 
     def violation(self, x):
         """Return the largest of lower - x and x - upper, or 0."""
+        check_point(self, "x", x)
         return _outside(x, self.lower, self.upper)
 
     def lmo(self, g):
         """Return the lowest corner along g; where g is 0, the lower bound (the upper one, or 0, where infinite)."""
+        check_point(self, "g", g)
         corner = _corner(g, _full(self.lower, g), _full(self.upper, g))
         if truth(corner.isinf()):
             index = first_index(corner.isinf())
@@ -101,6 +103,8 @@ class Box(ConvexSet):
 
     def gap(self, y, x):
         """Return the certificate, coordinate by coordinate; an infinite bound counts only where y - x is not 0."""
+        check_point(self, "y", y)
+        check_point(self, "x", x)
         x = x.double()
         normal = y.double() - x
         end = torch.where(normal > 0, _full(self.upper, x).double(), _full(self.lower, x).double())
@@ -181,11 +185,13 @@ class Simplex(ConvexSet):
 
     def violation(self, x):
         """Return the larger of the most negative entry and the error of the sum."""
+        check_point(self, "x", x)
         x = x.double()
         return torch.maximum((-x).clamp(min=0).amax(-1), (x.sum(-1) - _double(self.total)).abs())
 
     def lmo(self, g):
         """Return total times the unit vector at the smallest entry of g."""
+        check_point(self, "g", g)
         return _put_at(g.argmin(-1, keepdim=True), g, _column(self.total))  # eq: eq-lmo-simplex
 
     def scale(self, x):
@@ -245,7 +251,7 @@ class L1Ball(ConvexSet):
             self._check_data()
         if self.weights is None:
             return _without_x(*threshold.l1(y, self.radius, element=element, max_steps=max_steps))
-        return self._solve_weighted(y, element)
+        return self._solve_weighted(y, element, max_steps)
 
     def solve_traced(self, y, element):
         """Search tau, which sorts under ``torch.compile``."""
@@ -253,7 +259,7 @@ class L1Ball(ConvexSet):
             return _in_full(*threshold.l1(y, self.radius, element=element)[:2])
         return self._solve_weighted(y, element)[:2]
 
-    def _solve_weighted(self, y, element):
+    def _solve_weighted(self, y, element, max_steps=None):
         """Find tau by sorting the ratios |y_i| / w_i.
 
         Measured from the smallest ratio above tau, not from 0: where y is huge, tau and the ratios agree in all digits,
@@ -281,12 +287,16 @@ class L1Ball(ConvexSet):
         place = last(used < goal)
         base = ranked.gather(-1, place)
         rest = (goal - used.gather(-1, place)) / weight.gather(-1, place).clamp(min=torch.finfo(w.dtype).tiny)
-        z = torch.where(ratio >= base, w * ((ratio - base) * unit + rest), 0.0)  # eq: eq-l1-threshold
-        z = torch.where(loose, size, torch.minimum(z, size))
+        z = torch.where(ratio >= base, w * ((ratio - base) * unit + rest), 0.0)
+        z, passes = torch.where(loose, size, torch.minimum(z, size)), 0
+        if max_steps is not None:  # a cap asks for a search by passes; where it ends in time, the sort is the answer
+            w, low = _full(self.weights, y).double().expand(y.shape), torch.zeros_like(size)
+            part, passes = _balance(size, w, low, low + math.inf, torch.minimum(radius, norm), max_steps)
+            z = part if passes >= max_steps else z
         inside = norm < radius if element == "lowest" else (norm <= radius) & (norm > 0)
-        x = torch.where(inside, y, z.to(y.dtype) * y.sign())
+        x = torch.where(inside, y, z.clamp(min=0).to(y.dtype) * y.sign())  # eq: eq-l1-threshold
         above = x if element == "lowest" else y * (ratio >= ranked.gather(-1, last(used <= goal)))
-        return x, (above.sign().masked_fill(inside, 0), inside), 0
+        return x, (above.sign().masked_fill(inside, 0), inside), passes
 
     def _face(self, active):
         """Return the free coordinates, the row that ties them, and its signs."""
@@ -331,6 +341,7 @@ class L1Ball(ConvexSet):
 
     def violation(self, x):
         """Return by how much the norm exceeds the radius, or 0."""
+        check_point(self, "x", x)
         return (self._norm(x).squeeze(-1) - _double(self.radius)).clamp(min=0)
 
     def lmo(self, g):
@@ -338,6 +349,7 @@ class L1Ball(ConvexSet):
 
         Raises InputError where a free coordinate has g_j != 0, naming the ray.
         """
+        check_point(self, "g", g)
         radius, w = _column(self.radius), _full(1.0 if self.weights is None else self.weights, g)
         loose = (w == 0) & (g != 0)
         if truth(loose):
@@ -350,6 +362,8 @@ class L1Ball(ConvexSet):
 
     def gap(self, y, x):
         """Return the certificate by the dual norm; a coordinate of weight 0 counts only where y - x is not 0."""
+        check_point(self, "y", y)
+        check_point(self, "x", x)
         x, w = x.double(), _full(1.0 if self.weights is None else self.weights, x).double()
         normal = y.double() - x
         dual = torch.where(normal == 0, 0.0, normal.abs() / w).amax(-1)
@@ -498,6 +512,7 @@ class BoxBudget(ConvexSet):
 
     def violation(self, x):
         """Return the largest of the bounds' violations and of |a.x - budget|."""
+        check_point(self, "x", x)
         budget = ((x.double() * _double(self.weights)).sum(-1) - _double(self.budget)).abs()
         return torch.maximum(_outside(x, self.lower, self.upper), budget)  # eq: eq-violation
 
@@ -514,6 +529,7 @@ class BoxBudget(ConvexSet):
 
         Raises InputError where g falls without end, naming the ray.
         """
+        check_point(self, "g", g)
         a = self._doubles(g)[0]
         return self._fill(g.double(), g.double() / a.masked_fill(a == 0, 1)).to(g.dtype)
 
@@ -564,6 +580,8 @@ class BoxBudget(ConvexSet):
 
     def gap(self, y, x):
         """Return the certificate; what differs from mu a by rounding alone is taken as mu a along infinite bounds."""
+        check_point(self, "y", y)
+        check_point(self, "x", x)
         a, lower, upper, _ = self._doubles(x)
         normal = y.double() - x.double()
         free = a * ((x > lower) & (x < upper))
@@ -726,11 +744,14 @@ class Affine(ConvexSet):
 
     def violation(self, x):
         """Return the largest |A x - b|, rows as given."""
+        check_point(self, "x", x)
         error = (_times(self.A.double(), x.double()) - _double(self.b)).abs()
         return error.amax(-1) if error.shape[-1] else error.sum(-1)
 
     def gap(self, y, x):
         """Return 0 where y - x lies in the row space up to rounding, and infinity elsewhere: the set has no end."""
+        check_point(self, "y", y)
+        check_point(self, "x", x)
         left = _size(self.face_project(x, y.double() - x.double()))
         return torch.where(left <= 16 * _rounding(x) * (_size(y) + _size(x)), 0.0, math.inf)
 
@@ -746,6 +767,7 @@ class Affine(ConvexSet):
 
     def lmo(self, g):
         """Return the point nearest to 0, where g is in the row space; raises InputError elsewhere, naming the ray."""
+        check_point(self, "g", g)
         ray = -self.face_project(None, g.double())
         bad = _size(ray) > 16 * _rounding(g) * _size(g)
         if truth(bad):

@@ -184,6 +184,69 @@ def test_mixed_dtypes_and_devices_name_the_cure(s):
         s.to("meta").project(torch.zeros(3))
 
 
+@every_set
+def test_the_oracles_check_their_argument(s):
+    n = s.dim or 3
+    calls = {"g": (s.lmo,), "x": (s.violation, s.contains, lambda x: s.gap(torch.zeros(n), x))}
+    for name, oracles in calls.items():
+        for oracle in oracles:
+            with pytest.raises(TypeError, match=f"{name} has dtype torch.int64: expected a floating"):
+                oracle(torch.zeros(n, dtype=torch.int64))
+            with pytest.raises(TypeError, match=f"{name} is a list: expected a torch tensor"):
+                oracle([0.0] * n)
+            with pytest.raises(ValueError, match=rf"{name} has shape \(\)"):
+                oracle(torch.tensor(0.0))
+            if s.dim:
+                with pytest.raises(ValueError, match=rf"{name} has shape \(2, 4\): .* a last dimension of 3"):
+                    oracle(torch.zeros(2, 4))
+    with pytest.raises(SolveError, match=r"g\[1\] is nan: expected finite numbers$"):
+        s.lmo(torch.tensor([0.0, NAN, 0.0]))
+    assert not s.contains(torch.full((3,), NAN))
+
+
+@pytest.mark.parametrize(
+    ("s", "y"),
+    [
+        (Simplex(3, 1e5), torch.zeros(3, dtype=torch.float16) + torch.tensor([6e4, 0, 0]).half()),
+        (Affine(torch.tensor([[1e-3]]), torch.tensor([1e38])), torch.zeros(1)),
+    ],
+)
+def test_an_answer_that_overflows_is_not_converged(s, y):
+    with pytest.raises(SolveError, match=r"overflows torch\.float\d\d at batch index \[\]: expected a point"):
+        s.project(y, return_info=True)
+    x, info = s.project(y, strict=False)
+    assert not info.converged and not bool(x.isfinite().all())
+
+
+@pytest.mark.parametrize("options", [{"return_info": True}, {"tol": 1e-3}, {"max_steps": 9}, {"strict": False}])
+def test_options_without_effect_in_a_transform_are_refused(options):
+    f = lambda y: Simplex(3).project(y, **options)  # noqa: E731
+    with pytest.raises(SolveError, match="not available inside a transform of torch.func: drop them"):
+        torch.vmap(f)(torch.zeros(2, 3))
+    with pytest.raises(Exception, match="InputError|not available under torch.compile"):
+        torch.compile(f, backend="eager", fullgraph=True)(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "says"),
+    [
+        ({"tol": -1.0}, SolveError, "tol is -1.0: expected a number that is not negative"),
+        ({"tol": NAN}, SolveError, "tol is nan"),
+        ({"tol": "1"}, TypeError, "tol is a str: expected a number"),
+        ({"max_steps": 2.5}, TypeError, "max_steps is a float: expected an integer"),
+    ],
+)
+def test_tol_and_max_steps_are_checked(options, kind, says):
+    with pytest.raises(kind, match=says):
+        Simplex(3).project(torch.zeros(3), **options)
+
+
+def test_a_missed_tolerance_is_stated():
+    y = torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.raises(SolveError, match="accepted was tol=1.0e-09 relative to 1"):
+        Simplex(60, 20.0).project(y**3, tol=1e-9, max_steps=1)
+
+
 def test_batches_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"radius has batch shape \(4,\) and y \(3,\): expected shapes that broadcast"):
         L1Ball(2, torch.ones(4)).project(torch.zeros(3, 2))
