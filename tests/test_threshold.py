@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from lablib import threshold
+from lablib import L1Ball, threshold
 
 PATHS = {
     "sort": {"SORT_ROWS": 10**9},
@@ -223,3 +223,23 @@ def test_compiled_in_one_graph(search):
     y = torch.randn(8, 400)
     compiled = torch.compile(lambda y: search(y, 1.0)[0], backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(y), search(y, 1.0)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e13, 1e25, 1e30, 1e-30])
+def test_weights_of_one_change_nothing_at_any_scale(scale, dtype):
+    y = torch.randn(20, 7, dtype=dtype, generator=torch.Generator().manual_seed(0)) * scale
+    for radius in (1.0, 0.3 * scale, 40.0 * scale):
+        plain, weighted = L1Ball(7, radius), L1Ball(7, radius, torch.ones(7, dtype=dtype))
+        torch.testing.assert_close(weighted.project(y), plain.project(y), rtol=1e-6, atol=1e-7 * radius)
+
+
+@pytest.mark.parametrize("power", [-60, -43, 0, 40, 43, 47, 90])
+def test_weights_and_point_scale_together(power):
+    # Powers of two round nothing. Ratios stay as they are, so that the point must be that of the radius alone.
+    c = 2.0**power
+    y, w = torch.tensor([2.0, -3.0, 0.5]).double(), torch.tensor([1.0, 0.5, 0.25]).double()
+    right = L1Ball(3, 1.0 / c**2, w).project(y) * c
+    torch.testing.assert_close(L1Ball(3, 1.0, c * w).project(c * y), right, rtol=1e-12, atol=0)
+    if power > 0:
+        torch.testing.assert_close(right, torch.tensor([0.0, -2.0 / c, 0.0]).double(), rtol=1e-12, atol=0)
