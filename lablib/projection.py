@@ -59,6 +59,7 @@ WORKING = {
     torch.float16: torch.float32,
     torch.bfloat16: torch.float32,
 }
+_OPTIONS = {"return_info", "strict", "tol", "max_steps", "element"}
 _PLAIN = (None, None, "lowest", None)  # tol, max_steps, element, where to note the passes
 
 
@@ -445,7 +446,7 @@ class ConvexSet:
         With none of ``return_info``, ``strict=False``, ``tol`` and ``max_steps`` the residual is not measured: the
         closed forms are exact up to rounding. These four are not available under ``torch.compile`` and inside the
         transforms of ``torch.func``. Checks of values read one number on the host; they are off under
-        ``torch.compile``.
+        ``torch.compile``, where the closed forms answer a row at fault with NaN.
 
         Raises SolveError (a ValueError too where the input is at fault) naming argument, index and what was expected;
         TypeError for tensors of integers.
@@ -584,6 +585,17 @@ def _match(convex_set: ConvexSet, y: Tensor) -> tuple[ConvexSet, Tensor]:
                     f"{name} has batch shape {tuple(lead)} and y {tuple(batch)}: expected shapes that broadcast"
                 ) from None
     if batch != y.shape[:-1]:
+        if any(size != 1 for size in y.shape[:-1]):
+            name, lead = next(
+                (name, lead)
+                for name, t in zip(convex_set.names, tensors, strict=True)
+                for lead in [t.shape[: t.dim() - convex_set.ranks[name]]]
+                if torch.broadcast_shapes(y.shape[:-1], lead) != y.shape[:-1]
+            )
+            raise InputError(
+                f"{name} has batch shape {tuple(lead)}, which would enlarge that of y, {tuple(y.shape[:-1])}: expected "
+                f"one that broadcasts into it; drop a last 1 with .squeeze(-1), or give y a dimension with y[:, None]"
+            )
         y = y.expand(*batch, y.shape[-1])
     return (convex_set.bind(tensors) if widened else convex_set), y
 
@@ -596,7 +608,9 @@ def _traced(convex_set: ConvexSet, y: Tensor, element: str) -> Tensor:
     return convex_set.face_map(y, active)
 
 
-def _certify(convex_set: ConvexSet, y: Tensor, x: Tensor, steps: Any, tol: float | None, dtype: torch.dtype) -> SolveInfo:
+def _certify(
+    convex_set: ConvexSet, y: Tensor, x: Tensor, steps: Any, tol: float | None, dtype: torch.dtype
+) -> SolveInfo:
     """Measure what was returned: violation, certificate, and whether the violation is within tolerance.
 
     ``dtype``: that of the answer, which may be narrower than x and overflow.
@@ -629,10 +643,20 @@ class ProjectionLayer(nn.Module):
 
     def __init__(self, convex_set: ConvexSet, **options: Any):
         super().__init__()
+        if not isinstance(convex_set, ConvexSet):
+            raise TypeError(f"convex_set is a {type(convex_set).__name__}: expected a set, such as lablib.Simplex(3)")
+        unknown = sorted(set(options) - _OPTIONS)
+        if unknown and type(convex_set).project is ConvexSet.project:
+            raise TypeError(f"project has no option {', '.join(unknown)}: it has {', '.join(sorted(_OPTIONS))}")
         self.options = options
         for name, tensor in convex_set.data().items():
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(name, tensor)
+            elif tensor.requires_grad and tensor.is_leaf:
+                raise TypeError(
+                    f"{name} is a plain tensor that requires a gradient: no optimiser would see it in the layer; wrap "
+                    f"it in torch.nn.Parameter, or pass it in the call, layer(y, {name}=...)"
+                )
             else:
                 self.register_buffer(name, tensor)
         # The module's tensors are the only ones: the template holds none that could grow stale.
@@ -649,6 +673,9 @@ class ProjectionLayer(nn.Module):
         template = self._template
         convex_set = template if not template.names else self.set
         if data:
+            options = sorted(_OPTIONS.intersection(data).difference(template.ranks))
+            if options:
+                raise TypeError(f"{', '.join(options)}: options of project go to the constructor of the layer")
             convex_set = convex_set.with_data(**data)
         return convex_set.project(y, **self.options)
 

@@ -177,7 +177,8 @@ class Simplex(ConvexSet):
     def face_map(self, y, active):
         """Shift y on the support so that it sums to total."""
         free, row = active[:2]
-        return _row_map(y, free, torch.zeros_like(y), row, self.total)
+        x = _row_map(y, free, torch.zeros_like(y), row, self.total)
+        return _nan_if_bad(x, y, self.total)
 
     def data_gradient(self, y, x, v, active):
         """Return the mean of v over the support: what one more unit of total is worth."""
@@ -328,7 +329,8 @@ class L1Ball(ConvexSet):
     def face_map(self, y, active):
         """Move y along the signed weights of the face onto the sphere; inside the ball, return y."""
         free, row, _ = self._face(active)
-        return _row_map(y, free, torch.zeros_like(y), row, self.radius)
+        x = _nan_if_bad(_row_map(y, free, torch.zeros_like(y), row, self.radius), y, self.radius)
+        return x if self.weights is None else _nan_if_bad(x, y, self.weights, 1)
 
     def data_gradient(self, y, x, v, active):
         """Return the gradients to radius and weights."""
@@ -499,7 +501,20 @@ class BoxBudget(ConvexSet):
         low, high = active
         held = torch.where(low, self.lower, torch.where(high, self.upper, torch.zeros_like(y))).double()
         free, a = self._face(active)
-        return _row_map(y.double(), free, held, a, _double(self.budget)).to(y.dtype)
+        x = _row_map(y.double(), free, held, a, _double(self.budget))
+        return self._nan_if_empty(x, y, a).to(y.dtype)
+
+    def _nan_if_empty(self, x, y, a):
+        """Under ``torch.compile`` put NaN where y is not finite or the budget is missed, as nothing can raise there."""
+        if not torch.compiler.is_compiling():
+            return x
+        a, lower, upper, c = (t.detach() for t in self._doubles(y))
+        least, most = (torch.where(a == 0, 0.0, a * t) for t in (lower, upper))
+        least, most = torch.minimum(least, most), torch.maximum(least, most)
+        slack = 64 * torch.finfo(y.dtype).eps * ((a * x.detach()).abs().sum(-1, keepdim=True) + c.abs())
+        low, high = least.sum(-1, keepdim=True), most.sum(-1, keepdim=True)
+        met = (c >= low - slack) & (c <= high + slack) & (lower <= upper).all(-1, keepdim=True)
+        return torch.where(met & y.isfinite().all(-1, keepdim=True), x, math.nan)
 
     def data_gradient(self, y, x, v, active):
         """Return the gradients to the bounds, weights and budget."""
@@ -804,6 +819,20 @@ def _row_map(y: Tensor, free: Tensor, held: Tensor, a: Tensor, c: float | Tensor
     square = (inside * inside).sum(-1, keepdim=True)
     excess = torch.where(square == 0, 0.0, (a * start).sum(-1, keepdim=True) - _column(c))
     return start - inside * excess / torch.where(square == 0, 1.0, square)
+
+
+def _nan_if_bad(x: Tensor, y: Tensor, size: float | Tensor, rank: int = 0) -> Tensor:
+    """Under ``torch.compile`` put NaN where y or a datum is at fault: nothing can raise there, but a loss guard sees NaN.
+
+    The face of such a row is empty, and x would be a plausible 0.
+    """
+    if not torch.compiler.is_compiling():
+        return x
+    good = y.isfinite().all(-1, keepdim=True)
+    if isinstance(size, Tensor):
+        valid = (size >= 0) & size.isfinite()
+        good = good & (valid.all(-1, keepdim=True) if rank else valid.unsqueeze(-1))
+    return torch.where(good, x, math.nan)
 
 
 def _row_gradient(y: Tensor, x: Tensor, v: Tensor, free: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:

@@ -206,3 +206,19 @@ def test_the_gradient_does_not_depend_on_how_many_ask_for_it():
     both = torch.autograd.grad(x, (y, radius), v, retain_graph=True)
     torch.testing.assert_close(torch.autograd.grad(x, radius, v)[0], both[1])
     torch.testing.assert_close(torch.autograd.grad(L1Ball(N, 1.0).project(y), y, v)[0], both[0])
+
+
+def test_compiled_rows_at_fault_are_nan_and_the_others_as_before():
+    y = rand(3, 3, seed=4)
+    spoilt, w = y.clone(), torch.ones(3, dtype=F64)
+    spoilt[0, 1], spoilt[2, 0] = float("nan"), float("inf")
+    data = torch.tensor([-1.0, 1.0, -2.0], dtype=F64)
+    sets = [Simplex(3), L1Ball(3, 0.1), L1Ball(3, 0.1, w), BoxBudget(0.0, 1.0, w, 1.0)]
+    cases = [(s, spoilt) for s in sets]
+    cases += [(Simplex(3).with_data(total=data), y), (L1Ball(3).with_data(radius=data), y)]
+    cases += [(BoxBudget(0.0, 1.0, w, 1.0).with_data(budget=data), y)]
+    for s, given in cases:
+        good = s.bind([t[1] if t.dim() == 1 and t is data else t for t in s.data().values()])
+        out = torch.compile(s.project, backend="eager", fullgraph=True)(given)
+        assert out[[0, 2]].isnan().all()
+        torch.testing.assert_close(out[1], good.project(y[1]))
