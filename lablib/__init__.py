@@ -2,7 +2,7 @@
 
 from .projection import ConvexSet, ProjectionLayer, check_jacobian
 from .sets import Affine, Box, BoxBudget, L1Ball, Simplex
-from .solution import SolveError, SolveInfo
+from .solution import InputError, SolveError, SolveInfo
 
 __version__ = "0.1.0"
 
@@ -11,6 +11,7 @@ __all__ = [
     "Box",
     "BoxBudget",
     "ConvexSet",
+    "InputError",
     "L1Ball",
     "ProjectionLayer",
     "Simplex",

@@ -148,10 +148,10 @@ def test_numbers_that_go_bad_later_are_refused_at_once(s, name, value, says):
 
 @pytest.mark.parametrize("bound", [(INF, INF), (-INF, -INF)])
 def test_a_budget_needs_finite_numbers(bound):
-    with pytest.raises(SolveError, match="lower is -?inf"):
+    with pytest.raises(SolveError, match=r"lower is -?inf"):
         BoxBudget(*bound, 1.0, 1.0)
     for budget in (INF, -INF, torch.tensor(INF)):
-        with pytest.raises(SolveError, match="budget is -?inf"):
+        with pytest.raises(SolveError, match=r"budget is -?inf"):
             BoxBudget(-INF, INF, 1.0, budget)
     with pytest.raises(SolveError, match="budget is inf"):
         BoxBudget(-INF, INF, 1.0, 1.0).with_data(budget=torch.tensor(INF)).project(torch.zeros(3))
@@ -221,7 +221,7 @@ def test_an_answer_that_overflows_is_not_converged(s, y):
 @pytest.mark.parametrize("options", [{"return_info": True}, {"tol": 1e-3}, {"max_steps": 9}, {"strict": False}])
 def test_options_without_effect_in_a_transform_are_refused(options):
     f = lambda y: Simplex(3).project(y, **options)  # noqa: E731
-    with pytest.raises(SolveError, match="not available inside a transform of torch.func: drop them"):
+    with pytest.raises(SolveError, match=r"not available inside a transform of torch.func: drop them"):
         torch.vmap(f)(torch.zeros(2, 3))
     with pytest.raises(Exception, match="InputError|not available under torch.compile"):
         torch.compile(f, backend="eager", fullgraph=True)(torch.zeros(2, 3))
@@ -243,13 +243,31 @@ def test_tol_and_max_steps_are_checked(options, kind, says):
 
 def test_a_missed_tolerance_is_stated():
     y = torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    with pytest.raises(SolveError, match="accepted was tol=1.0e-09 relative to 1"):
+    with pytest.raises(SolveError, match=r"accepted was tol=1\.0e-09 relative to 1"):
         Simplex(60, 20.0).project(y**3, tol=1e-9, max_steps=1)
 
 
 def test_batches_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"radius has batch shape \(4,\) and y \(3,\): expected shapes that broadcast"):
         L1Ball(2, torch.ones(4)).project(torch.zeros(3, 2))
+
+
+def test_a_datum_does_not_enlarge_the_batch():
+    s = BoxBudget(torch.zeros(3), 1.0, 1.0, torch.ones(4, 1))
+    with pytest.raises(SolveError, match=r"budget has batch shape \(4, 1\), .* that of y, \(4,\): .*squeeze\(-1\)"):
+        s.project(torch.zeros(4, 3))
+    assert s.project(torch.zeros(3)).shape == s.project(torch.zeros(1, 3)).shape == (4, 1, 3)
+
+
+def test_a_layer_checks_what_it_is_built_of():
+    with pytest.raises(TypeError, match="convex_set is a int: expected a set"):
+        ProjectionLayer(3)
+    with pytest.raises(TypeError, match="project has no option stric: it has element, max_steps"):
+        ProjectionLayer(Simplex(3), stric=False)
+    with pytest.raises(TypeError, match="return_info: options of project go to the constructor"):
+        ProjectionLayer(Simplex(3))(torch.zeros(3), return_info=True)
+    with pytest.raises(TypeError, match=r"total is a plain tensor .* wrap it in torch.nn.Parameter"):
+        ProjectionLayer(Simplex(3, torch.tensor(1.0, requires_grad=True)))
 
 
 def test_arguments_of_project_are_checked():
