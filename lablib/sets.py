@@ -822,7 +822,7 @@ def _row_map(y: Tensor, free: Tensor, held: Tensor, a: Tensor, c: float | Tensor
 
 
 def _nan_if_bad(x: Tensor, y: Tensor, size: float | Tensor, rank: int = 0) -> Tensor:
-    """Under ``torch.compile`` put NaN where y or a datum is at fault: nothing can raise there, but a loss guard sees NaN.
+    """Under ``torch.compile`` put NaN where y or a datum is at fault: nothing can raise, but a loss guard sees it.
 
     The face of such a row is empty, and x would be a plausible 0.
     """
