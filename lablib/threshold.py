@@ -197,12 +197,14 @@ def _by_cutting(y: Tensor, total: float | Tensor, signed: bool, element: str):
     rows, n = y.shape
     depth = max(4, round(n**0.5 / 6))
     width = -(-n // depth)
-    last = n - width
-    # Where depth does not divide n, the last line of columns overlaps the one before it.
-    lines = (y[:, : width * (depth - 1)].unflatten(1, (depth - 1, width)), y[:, last:])
-    peak = torch.maximum(lines[0].amax(1), lines[1])
+    full = width * (n // width)
+    lines, rest = y[:, :full].unflatten(1, (n // width, width)), y[:, full:]
+    peak = lines.amax(1)
     if signed:
-        peak = torch.maximum(peak, torch.minimum(lines[0].amin(1), lines[1]).neg_())
+        peak = torch.maximum(peak, lines.amin(1).neg_())
+    # Where width does not divide n, the first blocks have one entry more than the others.
+    start = peak[:, : n - full]
+    torch.maximum(start, rest.abs() if signed else rest, out=start)
     top = peak.amax(-1, keepdim=True)
     peak.sub_(top)
     spare = torch.empty_like(peak)
@@ -216,16 +218,16 @@ def _by_cutting(y: Tensor, total: float | Tensor, signed: bool, element: str):
     low.sub_(1e-5 * total)  # rounding must not lift the bound above the threshold
     block = (peak >= low).view(-1).nonzero().squeeze(1)
     row = block // width
-    line = torch.arange(depth, device=y.device) * width
-    line[-1] = last
-    place = (row * last + block).unsqueeze(1) + line
+    line = torch.arange(n // width + (full < n), device=y.device) * width
+    column = block - row * width
+    place = ((row * n + column).unsqueeze(1) + line).clamp_(max=y.numel() - 1)
     value = y.view(-1).index_select(0, place.view(-1)).view_as(place)
     bound = torch.cat([top, low], 1).index_select(0, row)
     if signed:
         value.abs_()
     held = value.sub_(bound[:, :1]) >= bound[:, 1:]
-    if depth * width != n:
-        held[:, -1].logical_and_(block - row * width >= (depth - 1) * width - last)
+    if full < n:
+        held[:, -1].logical_and_(column < n - full)
     place, value = place.masked_select(held), value.masked_select(held)
     # The entries that are left, row by row, into a matrix as wide as the row that has most of them.
     row = place // n

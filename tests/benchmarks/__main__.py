@@ -59,7 +59,7 @@ def child(arguments) -> None:
     names = TWO if arguments.threads == 2 else None
     for n in (10, 64) if arguments.quick else SIZES if names is None else SIZES[2:]:
         for kind, case in GOALS:
-            seconds = 0.05 if arguments.quick else 0.7 if n < 10000 else 2.0
+            seconds = 0.05 if arguments.quick else 0.6 if n < 10000 else 1.5
             one = measure.measure(
                 kind, case, n, seed=arguments.seed, device=arguments.device, seconds=seconds, names=names
             )
@@ -69,7 +69,7 @@ def child(arguments) -> None:
             for kind, case in GOALS:
                 names = {peers.OWN, peers.FLOOR}
                 one = measure.measure(
-                    kind, case, n, seed=arguments.seed, device=arguments.device, seconds=0.3, names=names
+                    kind, case, n, seed=arguments.seed, device=arguments.device, seconds=0.2, names=names
                 )
                 growth.append({"set": kind, "case": case, "n": n, "tools": one["tools"]})
     print(json.dumps({"cases": cases, "growth": growth}))
@@ -141,7 +141,10 @@ def summarize(cases: list[dict]) -> list[dict]:
         best = min(peers, key=lambda tool: lower_quartile(tool["ratios"]))
         name = {"simplex": "simplex", "l1": "l1 ball"}[case["set"]]
         label = f"{name}, n = {case['n']}, {case['case']}"
-        out.append({"case": label, "peer": best["name"], "ratio": lower_quartile(best["ratios"]), "goal": goal})
+        # A wrong answer of ours is worth nothing, however fast.
+        right = next(tool for tool in case["tools"] if tool["name"] == "lablib").get("exact")
+        ratio = lower_quartile(best["ratios"]) if right else 0.0
+        out.append({"case": label, "peer": best["name"], "ratio": ratio, "goal": goal})
     return out
 
 

@@ -82,11 +82,11 @@ def measure(kind: str, case: str, n: int, *, seed: int, device: str, seconds: fl
         rows.append(row)
         tools[tool.name] = run, [], row
     turns, start = 0, time.perf_counter()
-    while turns < 4 or time.perf_counter() - start < seconds:
+    while turns < 3 or time.perf_counter() - start < seconds:
         for run, times, _ in tools.values():
             last = sum(times[-1]) if times else math.inf
-            # What takes a tenth of a second is asked three times; the others go on in turns.
-            if len(times) >= 4 and last > 0.1:
+            # What takes a tenth of a second is asked three times, the first not counted; the others go on in turns.
+            if len(times) >= 3 and last > 0.1:
                 continue
             # A turn is 3 ms or one call; its first call finds the caches full of another tool, and does not count.
             for call in range(1 + max(1, min(20, int(0.003 / last)))):
