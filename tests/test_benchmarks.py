@@ -65,8 +65,11 @@ def test_an_inexact_or_composed_tool_is_never_the_fastest_peer():
     tools = [{"name": "lablib", "exact": True}, tool("wrong", 0.5, exact=False), tool("torch.softmax", 0.1)]
     tools += [tool("made up", 2.0, exact=True, composed=True), tool("right", 4.0, exact=True)]
     tools += [tool("slower", 9.0, exact=True)]
-    (one,) = main.summarize([{"set": "simplex", "case": "dense", "n": 1000, "tools": tools}])
+    case = {"set": "simplex", "case": "dense", "n": 1000, "tools": tools}
+    (one,) = main.summarize([case])
     assert (one["peer"], one["ratio"], one["goal"]) == ("right", 4.0, 3.0)
+    tools[0]["exact"] = False
+    assert main.summarize([case])[0]["ratio"] == 0
 
 
 def test_the_figure_is_the_lower_quartile_and_the_slope_is_fitted():
@@ -80,6 +83,7 @@ def test_page_and_record_agree():
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
     assert text == page.text(record), "python -m tests.benchmarks --page writes it again"
     assert record["summary"] == main.summarize(record["cases"])
+    assert all(tool["exact"] for case in record["cases"] for tool in case["tools"] if tool["name"] == peers.OWN)
     assert len(record["summary"]) == sum(map(len, main.GOALS.values()))
     missed = sum(one["ratio"] < one["goal"] for one in record["summary"])
     assert text.count("**not met**") == missed

@@ -169,14 +169,22 @@ def test_the_input_is_left_alone_and_no_answer_lives_in_scratch_memory(path):
     assert torch.equal(first, kept)
 
 
-@pytest.mark.parametrize("n", [1001, 1003, 1022])
-def test_columns_that_two_blocks_share_count_once(n):
-    y = torch.full((64, n), -5.0)
-    columns = 3 * n // 4 + 2 * torch.arange(64)[:, None] + torch.arange(3)
-    y.scatter_(1, columns, 0.25 * torch.rand(64, 3))
-    x, support, _ = threshold.simplex(y, 2.0)
-    assert len(support) == 3
-    assert_simplex(y, 2.0, x, support)
+@pytest.mark.parametrize("n", [256, 257, 301, 1001, 1003, 1022, 2047])
+@pytest.mark.parametrize("search", [threshold.simplex, threshold.l1])
+def test_the_cut_agrees_with_the_sort_where_blocks_are_uneven(search, n, monkeypatch):
+    cut = 0
+    for total in (0.3, 1.0, 3.0):
+        y = torch.randn(40000 // n + 200, n)
+        # In some rows the last columns, which only some blocks have, hold the largest entries.
+        y[::3, -5:] += 3
+        x, support, _ = search(y, total)
+        cut += not support[0].is_floating_point()
+        with monkeypatch.context() as change:
+            change.setattr(threshold, "SORT_ROWS", n)
+            right, other, _ = search(y, total)
+        torch.testing.assert_close(x, right, rtol=1e-5, atol=1e-6)
+        assert torch.equal(threshold.dense(support, n)[1], threshold.dense(other, n)[1])
+    assert cut >= 2
 
 
 def test_many_ties_share_no_rounding():
