@@ -489,7 +489,7 @@ def stays_on_face(exercise: Exercise, answer: Callable[..., Tensor], case: Case)
         atol=tolerance(case),
         event=0,
         hint="The sum of x is always 1, so a change of x sums to 0. Subtract the mean over the positive shares "
-        "from those shares.",
+        "from those shares; in a batch each row has a mean of its own, and v[x > 0] mixes the rows.",
     )
 
 
@@ -915,8 +915,7 @@ PENALTY = Exercise(
         Misconception(
             "not-squared",
             lambda y: (y.sum(-1) - 1).abs() + (-y).clamp(min=0.0).sum(-1),
-            "You add the violations themselves. This exercise asks for their squares; for the plain violations see "
-            "the last section.",
+            "You add the violations themselves. This exercise asks for their squares, whose slope is 0 at the set.",
         ),
         Misconception(
             "squared-after-adding",
