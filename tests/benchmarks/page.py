@@ -261,8 +261,9 @@ def text(record: dict) -> str:
             "- **Other sets**, or rows that share constraints: these searches do not apply, and a general solver's"
             " price is the table above.",
             "",
-            "With two threads, medians of three processes. This machine has two processors and was shared, so these are"
-            " rougher:",
+            "With two threads, medians of three processes. This machine has two processors, and other work held both."
+            " Each operation then waits for the slower thread, so these times say more about the machine than about"
+            " the code. The peers' times, in the record, rise as much.",
             "",
             *floors(record, "two_threads"),
             "## What was not run",
