@@ -133,13 +133,14 @@ def _column(value: float | Tensor, y: Tensor) -> float | Tensor:
 def _search(y: Tensor, total: float | Tensor, signed: bool, element: str, max_steps: int | None):
     """Project |y| (or y) on the simplex and give the signs back; returns x, its support, tau and the passes."""
     n = y.shape[-1]
-    if max_steps is None and (n <= SORT_ROWS or y.numel() <= SORT_ALL or torch.compiler.is_compiling()):
+    unread = torch.compiler.is_compiling() or y.device.type != "cpu"  # only sorting reads no value on the host
+    if max_steps is None and (n <= SORT_ROWS or y.numel() <= SORT_ALL or unread):
         return _by_sorting(y, total, signed, element)
     rows = y.reshape(-1, n)
     if isinstance(total, Tensor):
         total = total.reshape(-1, 1)
     found = None
-    if max_steps is None and n >= CUT_ROWS and y.numel() >= CUT_ALL and not y.is_cuda:
+    if max_steps is None and n >= CUT_ROWS and y.numel() >= CUT_ALL:
         rows = rows.contiguous()
         found = _by_cutting(rows, total, signed, element)
     x, support, tau, passes = found or _by_climbing(rows, total, signed, element, max_steps)

@@ -251,3 +251,11 @@ def test_weights_and_point_scale_together(power):
     torch.testing.assert_close(L1Ball(3, 1.0, c * w).project(c * y), right, rtol=1e-12, atol=0)
     if power > 0:
         torch.testing.assert_close(right, torch.tensor([0.0, -2.0 / c, 0.0]).double(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("n", [10, 200, 4000])
+def test_off_the_cpu_no_value_is_read_on_the_host(n):
+    """A tensor without values stands for a card: whoever reads one of its values on the host raises."""
+    y = torch.zeros(64, n, device="meta")
+    x, _ = threshold.simplex(y, 1.0)[:2]
+    assert x.shape == y.shape and x.device.type == "meta"

@@ -263,7 +263,7 @@ def text(record: dict) -> str:
             "",
             "With two threads, medians of three processes. This machine has two processors, and other work held both."
             " Each operation then waits for the slower thread, so these times say more about the machine than about"
-            " the code. The peers' times, in the record, rise as much.",
+            " the code. The peers' times rise too, unevenly, and in some rows a peer is ahead there.",
             "",
             *floors(record, "two_threads"),
             "## What was not run",
