@@ -155,7 +155,12 @@ _apply_directly = super(torch.autograd.Function, Projection).apply
 _transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
-def _in_a_transform() -> bool:
+def in_a_transform() -> bool:
+    """Tell whether a transform of ``torch.func`` is under way.
+
+    >>> in_a_transform()
+    False
+    """
     return bool(getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
 
 
@@ -476,8 +481,8 @@ class ConvexSet:
         if not return_info and strict and tol is None and max_steps is None:
             x = _apply(y, convex_set, _PLAIN if element == "lowest" else (None, None, element, None), tensors)
             return x if x.dtype is original.dtype else x.to(original.dtype)
-        _check_search(tol, max_steps)
-        if _in_a_transform():
+        check_search(tol, max_steps)
+        if in_a_transform():
             raise InputError(
                 "return_info, strict=False, tol and max_steps are not available inside a transform of torch.func: "
                 "drop them there, and measure with violation and gap outside"
@@ -544,7 +549,7 @@ def _check_input(convex_set: ConvexSet, y: Tensor, name: str = "y") -> torch.dty
     return dtype
 
 
-def _check_search(tol: Any, max_steps: Any) -> None:
+def check_search(tol: Any, max_steps: Any) -> None:
     """Check the arguments that steer a search."""
     if tol is not None:
         if isinstance(tol, bool) or not isinstance(tol, (int, float)):

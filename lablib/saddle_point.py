@@ -5,6 +5,10 @@ nearest to ``sigma(u)`` in the divergence that phi makes, among all that obey, i
 multipliers lam minimise the dual function ``phi(u + A' lam) - b.lam``. So the constraint enters as m more units in
 front of the output, with fixed weights A. Source: Rangarajan et al., arXiv 2211.04395; chapter "The saddle-point
 Lagrangian".
+
+What is where: the rows of A are made orthonormal once (``Rows``), Newton's method minimises the dual for a flat batch
+in float64 (``_newton``), b on the boundary of what can be reached is met by holding coordinates (``_bind``,
+``_expose``), the implicit function theorem gives the derivative (``Multipliers``), and ``DualHead`` is the layer.
 """
 
 from __future__ import annotations
@@ -15,287 +19,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .projection import WORKING, raise_not_finite, truth
+from .links import LINKS, Link, Softmax
+from .projection import WORKING, check_search, in_a_transform, raise_not_finite, truth
 from .solution import InputError, SolveError, SolveInfo, first_index
 
-_TOLERANCE = 1e-8  # of A z - b, for rows of norm 1, relative to 1 + |b|; one more step is taken once it is met
-_STEPS = 200
-_REDUCTIONS = ("mean", "sum", "none")
-
-
-# -- the links: an output sigma, its potential phi, the conjugate phi*, and what sigma can reach -----------------------
-
-
-class Link:
-    """An output ``sigma = grad phi`` that acts on each coordinate alone; a subclass gives the formulas.
-
-    ``lower``, ``upper``: the ends of sigma's range. ``attained``: sigma reaches its finite ends at finite u, so that no
-    multiplier needs to grow without end. A coordinate may be held at an end: ``at`` is -1 at the lower one, 1 at the
-    upper one, 0 where it is free.
-    """
-
-    lower, upper, attained = -math.inf, math.inf, False
-
-    def value(self, w: Tensor) -> Tensor:
-        """Return phi of each coordinate."""
-        raise NotImplementedError
-
-    def sigma(self, w: Tensor) -> Tensor:
-        """Return the prediction."""
-        raise NotImplementedError
-
-    def slope(self, w: Tensor) -> Tensor:
-        """Return the derivative of sigma."""
-        raise NotImplementedError
-
-    def conjugate(self, v: Tensor) -> Tensor:
-        """Return phi*(v), summed over the coordinates."""
-        raise NotImplementedError
-
-    def at_ends(self, w: Tensor, at: Tensor) -> Tensor:
-        """Return the prediction with the held coordinates at their ends."""
-        z = self.sigma(w)
-        if math.isfinite(self.lower):
-            z = torch.where(at < 0, self.lower, z)
-        return torch.where(at > 0, self.upper, z) if math.isfinite(self.upper) else z
-
-    def phi(self, w: Tensor, at: Tensor) -> Tensor:
-        """Return the potential, summed; a held coordinate counts its end times w, the limit of phi on that face."""
-        held = at != 0
-        safe = torch.where(held, 0.0, w)
-        return torch.where(held, self._ends(w, at) * w, self.value(safe)).sum(-1)
-
-    def _ends(self, w: Tensor, at: Tensor) -> Tensor:
-        lower = self.lower if math.isfinite(self.lower) else 0.0
-        upper = self.upper if math.isfinite(self.upper) else 0.0
-        return torch.where(at > 0, upper, lower).to(w.dtype)
-
-    def curve(self, w: Tensor, z: Tensor, at: Tensor, v: Tensor) -> Tensor:
-        """Return the Hessian of phi times v."""
-        return torch.where(at != 0, 0.0, self.slope(torch.where(at != 0, 0.0, w))) * v
-
-    def gram(self, w: Tensor, z: Tensor, V: Tensor) -> Tensor:
-        """Return V D V' for the Hessian D of phi; V is 0 at held coordinates."""
-        return (V * self.slope(w).unsqueeze(-2)) @ V.mT
-
-    def free(self, u: Tensor, at: Tensor) -> Tensor:
-        """Return u as the solver may use it: finite where it is held, for V is 0 there."""
-        return u
-
-    def centre(self, at: Tensor) -> Tensor:
-        """Return a member of the affine hull of what is reached, orthogonal to the directions that lie in it."""
-        ends = torch.zeros(at.shape, dtype=torch.float64, device=at.device)
-        return torch.where(at != 0, self._ends(ends, at), ends)
-
-    def directions(self, V: Tensor, at: Tensor) -> Tensor:
-        """Project rows (..., m, K) on the directions in which a prediction can move."""
-        return V * (at == 0).unsqueeze(-2)
-
-    def reach(self, a: Tensor, at: Tensor) -> Tensor:
-        """Return ``sup a.v`` over all predictions v on the face."""
-        top = torch.where(a > 0, a * self.upper, torch.where(a < 0, a * self.lower, 0.0))
-        return torch.where(at != 0, self._ends(a, at) * a, top).sum(-1)
-
-    def exposed(self, a: Tensor, at: Tensor, floor: Tensor) -> Tensor:
-        """Return ``at`` of the face where a.v is largest; |a| up to ``floor`` counts as 0."""
-        return torch.where(at != 0, at, torch.where(a > floor, 1, torch.where(a < -floor, -1, 0)).to(at.dtype))
-
-    def check_target(self, y: Tensor, eps: float) -> None:
-        """Raise where phi*(y) is infinite."""
-        bad = (y < self.lower) | (y > self.upper)
-        if truth(bad):
-            index = first_index(bad)
-            raise InputError(
-                f"y{list(index)} is {y[index].item():.6g}: expected a target in [{self.lower}, {self.upper}], what "
-                f"{self.name} can reach",
-                index=index,
-            )
-
-    @property
-    def name(self) -> str:
-        """The name by which ``DualHead`` knows it."""
-        return type(self).__name__.lower()
-
-
-class Identity(Link):
-    """``sigma(u) = u``, ``phi(u) = 1/2 u^2``: the head is the projection on A z = b."""
-
-    def value(self, w):
-        return w * w / 2
-
-    def sigma(self, w):
-        return w
-
-    def slope(self, w):
-        return torch.ones_like(w)
-
-    def conjugate(self, v):
-        return (v * v).sum(-1) / 2
-
-
-class Sigmoid(Link):
-    """``sigma(u) = 1 / (1 + e^-u)``, ``phi(u) = log(1 + e^u)``."""
-
-    lower, upper = 0.0, 1.0
-
-    def value(self, w):
-        return F.softplus(w, threshold=1e9)
-
-    def sigma(self, w):
-        return torch.sigmoid(w)
-
-    def slope(self, w):
-        return torch.sigmoid(w) * torch.sigmoid(-w)
-
-    def conjugate(self, v):
-        return (torch.xlogy(v, v) + torch.xlogy(1 - v, 1 - v)).sum(-1)
-
-
-class Tanh(Link):
-    """``sigma(u) = tanh u``, ``phi(u) = log cosh u``."""
-
-    lower, upper = -1.0, 1.0
-
-    def value(self, w):
-        return w.abs() + torch.log1p(torch.exp(-2 * w.abs())) - math.log(2)
-
-    def sigma(self, w):
-        return torch.tanh(w)
-
-    def slope(self, w):
-        return 4 * torch.sigmoid(2 * w) * torch.sigmoid(-2 * w)
-
-    def conjugate(self, v):
-        return (torch.xlogy(1 + v, 1 + v) + torch.xlogy(1 - v, 1 - v)).sum(-1) / 2
-
-
-class ReLU(Link):
-    """``sigma(u) = max(u, 0)``, ``phi(u) = 1/2 max(u, 0)^2``."""
-
-    lower, attained = 0.0, True
-
-    def value(self, w):
-        return torch.relu(w) ** 2 / 2
-
-    def sigma(self, w):
-        return torch.relu(w)
-
-    def slope(self, w):
-        return (w > 0).to(w.dtype)
-
-    def conjugate(self, v):
-        return (v * v).sum(-1) / 2
-
-
-class Exp(Link):
-    """``sigma(u) = phi(u) = e^u``."""
-
-    lower = 0.0
-
-    def value(self, w):
-        return torch.exp(w)
-
-    def sigma(self, w):
-        return torch.exp(w)
-
-    def slope(self, w):
-        return torch.exp(w)
-
-    def conjugate(self, v):
-        return (torch.xlogy(v, v) - v).sum(-1)
-
-
-class Softmax(Link):
-    """A softmax over each block of coordinates: ``phi(u) = sum over blocks of log sum e^u``.
-
-    A coordinate can be held only at 0. What is left of its block still sums to 1.
-    """
-
-    lower, upper = 0.0, 1.0
-
-    def __init__(self, sizes: Sequence[int]):
-        self.sizes = tuple(sizes)
-        self.width = max(sizes)
-        self.equal = min(sizes) == self.width
-        starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        total = sum(sizes)
-        padded = [[s + j if j < k else total for j in range(self.width)] for s, k in zip(starts, sizes, strict=True)]
-        back = [i * self.width + j for i, k in enumerate(sizes) for j in range(k)]
-        self._padded, self._back = torch.tensor(padded), torch.tensor(back)
-
-    def _split(self, t: Tensor, fill: float) -> Tensor:
-        """Return t (..., K) in blocks (..., groups, width), filled up where blocks are uneven."""
-        if self.equal:
-            return t.unflatten(-1, (len(self.sizes), self.width))
-        return F.pad(t, (0, 1), value=fill)[..., self._padded.to(t.device)]
-
-    def _join(self, t: Tensor) -> Tensor:
-        return t.flatten(-2) if self.equal else t.flatten(-2)[..., self._back.to(t.device)]
-
-    def sigma(self, w):
-        return self._join(torch.softmax(self._split(w, -math.inf), -1))
-
-    def at_ends(self, w, at):
-        return self.sigma(self.free(w, at))
-
-    def phi(self, w, at):
-        return torch.logsumexp(self._split(self.free(w, at), -math.inf), -1).sum(-1)
-
-    def curve(self, w, z, at, v):
-        return z * (v - self._mean(z, v))
-
-    def _mean(self, z: Tensor, v: Tensor) -> Tensor:
-        """Return for each coordinate the mean of v over its block, weighted by z."""
-        mean = self._split(z * v, 0.0).sum(-1, keepdim=True)
-        return self._join(mean.expand(*mean.shape[:-1], self.width))
-
-    def gram(self, w, z, V):
-        z = z.unsqueeze(-2)
-        centred = V - self._mean(z, V)  # V diag(z) V' - (V z)(V z)' would cancel where z is nearly one-hot
-        return (centred * z) @ centred.mT
-
-    def conjugate(self, v):
-        return torch.xlogy(v, v).sum(-1)
-
-    def free(self, u, at):
-        return torch.where(at != 0, -math.inf, u)
-
-    def _even(self, at: Tensor) -> Tensor:
-        left = (at == 0).double()
-        return left / self._join(self._split(left, 0.0).sum(-1, keepdim=True).expand(*at.shape[:-1], -1, self.width))
-
-    def centre(self, at):
-        return self._even(at)
-
-    def directions(self, V, at):
-        even = self._even(at).unsqueeze(-2)
-        return (V - self._mean(even, V)) * (at == 0).unsqueeze(-2)
-
-    def reach(self, a, at):
-        return self._split(torch.where(at != 0, -math.inf, a), -math.inf).amax(-1).sum(-1)
-
-    def exposed(self, a, at, floor):
-        a = torch.where(at != 0, -math.inf, a)
-        top = self._split(a, -math.inf).amax(-1, keepdim=True)
-        top = self._join(top.expand(*top.shape[:-1], self.width))
-        return torch.where(a < top - floor, -1, 0).to(at.dtype)
-
-    def check_target(self, y, eps):
-        super().check_target(y, eps)
-        totals = self._split(y, 0.0).sum(-1)
-        bad = (totals - 1).abs() > 8 * eps * self.width
-        if truth(bad):
-            index = first_index(bad)
-            raise InputError(
-                f"y sums to {totals[index].item():.9g} over block {index[-1]}"
-                f"{f' at batch index {list(index[:-1])}' if index[:-1] else ''}: expected 1, a softmax's total",
-                index=index,
-            )
-
-
-LINKS = {link.__name__.lower(): link for link in (Identity, Sigmoid, Tanh, ReLU, Exp)}
+_DENSE = 64  # rows up to which Newton's equation is factored; above, conjugate gradients
 
 
 # -- the rows, made orthonormal ----------------------------------------------------------------------------------------
@@ -304,8 +33,8 @@ LINKS = {link.__name__.lower(): link for link in (Identity, Sigmoid, Tanh, ReLU,
 class Rows(NamedTuple):
     """Orthonormal rows V that span what A's rows can move of a prediction, and the way between their multipliers.
 
-    ``V``: (..., r, K); a row is 0 where A has fewer independent ones. ``lift``: (..., m, r), multipliers of A from those
-    of V, of least norm. ``lower``: (..., r, m), its inverse on its range: multipliers of V from those of A.
+    ``V``: (..., r, K); a row is 0 where A has fewer independent ones. ``lift``: (..., m, r), multipliers of A from
+    those of V, of least norm. ``lower``: (..., r, m), its inverse on its range: multipliers of V from those of A.
     ``span``: (..., m, r), an orthonormal basis of the unit rows' range. ``values``: (..., r), their singular values.
     """
 
@@ -341,9 +70,12 @@ def _orthonormal(A: Tensor, link: Link, at: Tensor, eps: float) -> Rows:
     return Rows(V, lift, values.unsqueeze(-1) * (U * length.unsqueeze(-1)).mT, U, values)
 
 
-def _take(rows: Rows, index: Tensor) -> Rows:
-    """Take some patterns' rows, where each has its own."""
-    return rows if rows.V.dim() == 2 else Rows(*(t[index] for t in rows))
+def _on_faces(A: Tensor, link: Link, at: Tensor, eps: float) -> Rows:
+    """Factor A's rows for each pattern on a face of its own; one matrix is factored once for each face that occurs."""
+    if A.dim() == 3:
+        return _orthonormal(A, link, at, eps)
+    faces, which = torch.unique(at, dim=0, return_inverse=True)
+    return Rows(*(t[which] for t in _orthonormal(A.expand(faces.shape[0], *A.shape), link, faces, eps)))
 
 
 def _dot(M: Tensor, x: Tensor) -> Tensor:
@@ -351,7 +83,210 @@ def _dot(M: Tensor, x: Tensor) -> Tensor:
     return x @ M.mT if M.dim() == 2 else (M @ x.unsqueeze(-1)).squeeze(-1)
 
 
-# -- the solver --------------------------------------------------------------------------------------------------------
+# -- Newton's method on the dual ---------------------------------------------------------------------------------------
+
+
+def _norm(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1)
+
+
+def _solve_spd(link: Link, w: Tensor, z: Tensor, V: Tensor, g: Tensor, ridge: Tensor, accuracy: Tensor) -> Tensor:
+    """Solve ``(V D V' + ridge I) x = g`` with D the Hessian of phi: by Cholesky, by conjugate gradients from 65 rows
+    on.
+
+    ``ridge``: (B, r), or one for all. ``accuracy`` of conjugate gradients, relative: (B,).
+    """
+    if g.shape[-1] <= _DENSE:
+        H = link.gram(w, z, V) + torch.diag_embed(ridge.expand_as(g))
+        return torch.cholesky_solve(g.unsqueeze(-1), torch.linalg.cholesky_ex(H)[0]).squeeze(-1)
+
+    def times(x):
+        return _dot(V, link.curve(w, z, _dot(V.mT, x))) + ridge * x
+
+    x, r, square = torch.zeros_like(g), g, (g * g).sum(-1)
+    p, goal = r, (accuracy**2) * square
+    for _ in range(2 * g.shape[-1]):
+        open_ = square > goal
+        if not torch.compiler.is_compiling() and g.device.type == "cpu" and not truth(open_):
+            break
+        Hp = times(p)
+        bend = (p * Hp).sum(-1)
+        length = torch.where(open_ & (bend > 0), square / torch.where(bend > 0, bend, 1.0), 0.0)
+        x, r = x + length.unsqueeze(-1) * p, r - length.unsqueeze(-1) * Hp
+        new = (r * r).sum(-1)
+        p = r + torch.where(open_, new / torch.where(open_, square, 1.0), 0.0).unsqueeze(-1) * p
+        square = torch.where(open_, new, square)
+    return x
+
+
+def _step(link: Link, w: Tensor, z: Tensor, g: Tensor, V: Tensor) -> Tensor:
+    """Return Newton's step; its ridge falls with the residual g: the end is quadratic, and a flat start is not lost."""
+    size = _norm(g)
+    steepest = link.moving(w, z).amax(-1)  # V is orthonormal, so that V D V' is at most this
+    ridge = 0.1 * torch.minimum(size, steepest.clamp(min=1.0)) + 1e-15 * steepest + 1e-200
+    return -_solve_spd(link, w, z, V, g, ridge.unsqueeze(-1), size.clamp(max=0.1))
+
+
+class _Work(NamedTuple):
+    """The patterns still at work, a line for each: the problem, the point reached, the next step and its length."""
+
+    row: Tensor
+    u: Tensor
+    c: Tensor
+    allowed: Tensor
+    mu: Tensor
+    w: Tensor
+    z: Tensor
+    f: Tensor
+    g: Tensor
+    length: Tensor
+    steps: Tensor
+    met: Tensor
+    left: Tensor
+
+
+def _newton(link: Link, u: Tensor, rows: Rows, c: Tensor, mu: Tensor, allowed: Tensor, budget: int):
+    """Minimise ``phi(u + V' mu) - c.mu`` for each pattern; return mu, passes, and whether its rows are met.
+
+    A pass tries one step for all patterns. A pattern that gains too little keeps its point and shortens its next step;
+    one whose slope has hardly changed doubles it. Once its rows are met, within ``allowed`` for A's unit rows, a
+    pattern takes one more step and is left alone; so is one whose logits have moved beyond all sense. Reads one value
+    on the host in each pass on a CPU, to leave early, and one in 16 passes elsewhere.
+    """
+    V, weigh = rows.V, rows.span * rows.values.unsqueeze(-2)  # weigh: from a residual of V's rows to A's unit rows
+    far = math.inf if link.attained else 1e3 + 2 * u.nan_to_num(0.0, 0.0, 0.0).abs().amax(-1)
+
+    def look(mu, u, c, V):
+        w = u + _dot(V.mT, mu)
+        z = link.sigma(w)
+        return w, z, link.phi(w) - (c * mu).sum(-1), _dot(V, z) - c
+
+    w, z, f, g = look(mu, u, c, V)
+    row = torch.arange(u.shape[0], device=u.device)
+    met = (_dot(weigh, g).abs() <= allowed).all(-1)
+    s = _Work(row, u, c, allowed, mu, w, z, f, g, torch.ones_like(f), torch.zeros_like(row), met, torch.ones_like(met))
+    out = [mu.clone(), torch.zeros_like(row), met.clone()]
+    for k in range(budget):
+        step = _step(link, s.w, s.z, s.g, V)
+        mu = s.mu + s.length.unsqueeze(-1) * step
+        w, z, f, g = look(mu, s.u, s.c, V)
+        before, after = (s.g * step).sum(-1), (g * step).sum(-1)  # slopes along the step
+        noise = 1e-13 * (1 + s.f.abs() + (s.c * s.mu).abs().sum(-1))
+        smaller = _norm(g) < _norm(s.g)
+        gains = (f <= s.f + 1e-4 * s.length * before) | ((f <= s.f + noise) & smaller)  # where f is rounding, g decides
+        good = torch.where(s.met, smaller, gains) & f.isfinite() & s.left
+        cut = (before / (before - after)).nan_to_num(0.1).clamp(0.1, 0.5)
+        length = torch.where(good, torch.where(after < 0.3 * before, 2 * s.length, 1.0), cut * s.length)
+        mu, w, z, g = (torch.where(good.unsqueeze(-1), a, b) for a, b in ((mu, s.mu), (w, s.w), (z, s.z), (g, s.g)))
+        f = torch.where(good, f, s.f)
+        now = (_dot(weigh, g).abs() <= s.allowed).all(-1)
+        lost = _dot(V.mT, mu).abs().amax(-1) > (far if link.attained else far[s.row])
+        left = s.left & ~s.met & ~lost & (length > 1e-14)
+        s = _Work(s.row, s.u, s.c, s.allowed, mu, w, z, f, g, length, s.steps + s.left, s.met | now, left)
+        last = k == budget - 1
+        if last or u.device.type == "cpu" or k % 16 == 15:
+            keep = left.nonzero().squeeze(-1)
+            if last or keep.numel() < s.row.numel():
+                for to, new in zip(out, (s.mu, s.steps, s.met), strict=True):
+                    to[s.row] = new
+                if keep.numel() == 0:
+                    break
+                s = _Work(*(t[keep] for t in s))
+                V, weigh = (V, weigh) if V.dim() == 2 else (V[keep], weigh[keep])
+    return out
+
+
+# -- b on the boundary of what can be reached, and beyond --------------------------------------------------------------
+
+
+def _rounding(link: Link, A: Tensor, d: Tensor, b: Tensor) -> Tensor:
+    """Return the size of the numbers in ``d.b`` and ``d.A z`` that rounding acts on, for d (B, m): (B,)."""
+    ends = max((abs(x) for x in (link.lower, link.upper) if math.isfinite(x)), default=0.0)
+    return (d * b).abs().sum(-1) + ends * _dot(A.abs().mT, d.abs()).sum(-1)
+
+
+def _bind(link: Link, A: Tensor, b: Tensor, eps: float) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Hold the coordinates that one row of A with its b forces, again and again until no more is forced.
+
+    Row i forces when b_i is the largest or the smallest value of ``a_i.z``; beyond it, by more than the rounding of b's
+    dtype, b cannot be reached. Returns the held coordinates (B, K), the rays ``+-e_i`` (B, m) of the patterns out of
+    reach (else 0), and for each round the directions that touched. Reads one value on the host in each round.
+    """
+    B, K = b.shape[0], A.shape[-1]
+    at = torch.zeros(B, K, dtype=torch.int8, device=b.device)
+    ray, touched = torch.zeros_like(b), []
+    work, held = torch.arange(B, device=b.device), at.new_zeros(1, 1, K)
+    slack = max(16 * eps, 1e-12)
+    while True:
+        lines, goal = A if A.dim() == 2 else A[work], b[work]
+        high, low = link.reach(lines, held), -link.reach(-lines, held)
+        above, below = goal - high, low - goal
+        sizes = [goal.abs() + torch.where(end.isfinite(), end.abs(), 0.0) for end in (high, low)]
+        beyond = torch.maximum(above - slack * sizes[0], below - slack * sizes[1])
+        worst, row = beyond.max(-1, keepdim=True)
+        sign = torch.where(above.gather(-1, row) > below.gather(-1, row), 1.0, -1.0)
+        ray[work] = torch.zeros_like(goal).scatter(-1, row, torch.where(worst > 0, sign, 0.0).to(b.dtype))
+        wide = high - low > 1e-12 * (sizes[0] + sizes[1])
+        tight = [wide & (over >= -1e-15 * size) for over, size in zip((above, below), sizes, strict=True)]
+        pick = ((tight[0] | tight[1]).any(-1) & (worst <= 0).squeeze(-1)).nonzero().squeeze(-1)
+        if link.attained or pick.numel() == 0:
+            return at, ray, touched
+        work, tight = work[pick], [t[pick] for t in tight]
+        lines, old = A if A.dim() == 2 else A[work], at[work]
+        floor = 1e-12 * lines.abs().amax(-1, keepdim=True)
+        new = torch.zeros_like(old)
+        for side, on in ((1, tight[0]), (-1, tight[1])):
+            face = link.exposed(side * lines, old.unsqueeze(-2), floor) * on.unsqueeze(-1)
+            new = torch.where(new != 0, new, face.sum(-2).sign().to(at.dtype))
+        new = torch.where(old != 0, old, new)
+        touched.append(torch.zeros_like(b).index_put((work,), tight[0].to(b.dtype) - tight[1].to(b.dtype)))
+        moved = (new != old).any(-1)
+        at[work] = new
+        work, held = work[moved], new[moved].unsqueeze(-2)
+        if work.numel() == 0:
+            return at, ray, touched
+
+
+def _expose(link: Link, u: Tensor, A: Tensor, b: Tensor, at: Tensor, lam: Tensor, eps: float):
+    """Read off multipliers that have grown which coordinates b forces, or that b is out of reach.
+
+    They grow along a direction d with ``(A' d)_k = 0`` where the prediction still moves. So d is what is left of lam
+    outside the span of the moving coordinates' columns, for some guess which those are, and what d says is checked:
+    ``d.b`` above ``sup d.A z`` by more than rounding puts b out of reach; ``d.b`` equal to it puts b on the face that d
+    touches. Returns that face (B, K), the rays of the patterns out of reach and the directions that touched, (B, m).
+    """
+    pull = torch.where(at != 0, 0.0, _dot(A.mT, lam))
+    w = link.free(u + _dot(A.mT, lam), at)
+    room = torch.where(at != 0, 0.0, link.moving(w, link.at_ends(w, at)))
+    room = room / room.amax(-1, keepdim=True).clamp(min=1e-300)
+    guesses = [] if link.attained else [room > tau for tau in (1e-2, 1e-4, 1e-6)]
+    if not isinstance(link, Softmax):
+        longest = pull.abs().amax(-1, keepdim=True)
+        guesses += [pull.abs() < tau * longest for tau in (1e-1, 1e-3, 0.0)]
+    face, ray, normal = at.clone(), torch.zeros_like(b), torch.zeros_like(b)
+    settled = torch.zeros_like(b[:, 0], dtype=torch.bool)
+    length = _unit(A)
+    lines = A.expand(b.shape[0], *A.shape[-2:])
+    for moving in guesses:
+        still = torch.where((at == 0) & ~moving, -1, at.long()).to(at.dtype)
+        span = _orthonormal(lines, link, still, torch.finfo(b.dtype).eps).span
+        d = lam * length
+        for _ in range(2):  # once more for the digits that the first time cancels
+            d = d - _dot(span, _dot(span.mT, d))
+        d = d / length
+        d = d / _norm(d).clamp(min=1e-300).unsqueeze(-1)
+        a = _dot(lines.mT, d)
+        floor = 1e-10 * a.abs().amax(-1, keepdim=True)
+        over = (d * b).sum(-1) - link.reach(a if math.isfinite(link.upper) else torch.where(a > floor, a, 0.0), at)
+        size = _rounding(link, lines, d, b)
+        new = link.exposed(a, at, floor)
+        beyond = (over > max(16 * eps, 1e-12) * size) & ~settled
+        touches = (over >= -1e-12 * size) & (new != at).any(-1) & ~beyond & ~settled & (not link.attained)
+        ray = torch.where(beyond.unsqueeze(-1), d, ray)
+        face = torch.where(touches.unsqueeze(-1), new, face)
+        normal = torch.where(touches.unsqueeze(-1), d, normal)
+        settled = settled | beyond | touches
+    return face, ray, normal
 
 
 class Found(NamedTuple):
@@ -362,182 +297,93 @@ class Found(NamedTuple):
     V: Tensor  # (r, K) or (B, r, K)
     lift: Tensor  # (m, r) or (B, m, r)
     steps: Tensor  # (B,)
-    outside: Tensor  # (B,), b cannot be reached
-    ray: Tensor  # (B, m), the direction that proves it
-    slack: Tensor  # (B,), how far b was moved, within the rounding of its dtype, to be consistent
+    ray: Tensor  # (B, m): not 0 where b is out of reach, and then the direction that proves it on the last face
+    touched: list[Tensor]  # (B, m) each: the directions that held coordinates, first to last
+    slack: Tensor  # (B, m): how far b was moved, within the rounding of its dtype, to be consistent
 
 
-def _norm(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=-1)
+def _on_face(link, u, b, A, at, rows, start, eps, tol, budget):
+    """Solve on the face ``at`` (None: nothing is held); return multipliers, passes, met, ray and slack."""
+    length, centre = _unit(A), link.centre(torch.zeros_like(u[:1], dtype=torch.int8) if at is None else at)
+    goal = (b - _dot(A, centre)) / length
+    along = _dot(rows.span.mT, goal)
+    off = goal - _dot(rows.span, along)  # what no prediction on the face can change
+    size = b.abs().div(length).amax(-1) + _dot(A.abs(), centre.abs()).div(length).amax(-1)
+    missed = off.abs().amax(-1) > max(16 * eps * math.sqrt(A.shape[-1]), 1e-11) * size
+    ray = torch.where(missed.unsqueeze(-1), off / length, 0.0)
+    c = torch.where(rows.values > 0, along / torch.where(rows.values > 0, rows.values, 1.0), 0.0)
+    if link.name == "identity":
+        mu = c - _dot(rows.V, u)
+        steps, met = torch.zeros(u.shape[0], dtype=torch.int64, device=u.device), torch.ones_like(missed)
+    else:
+        mu = torch.zeros_like(c) if start is None else _dot(rows.lower, start).nan_to_num(0.0, 0.0, 0.0)
+        allowed = tol * (1 + (b / length).abs())
+        mu, steps, met = _newton(link, u if at is None else link.free(u, at), rows, c, mu, allowed, budget)
+    return _dot(rows.lift, mu), steps, met, ray, off.abs() * length
 
 
-def _newton_step(link: Link, w: Tensor, z: Tensor, g: Tensor, V: Tensor) -> Tensor:
-    """Solve ``(V D V' + r I) step = -g``; r falls with g, so that the end is quadratic and a flat start is not lost."""
-    H = link.gram(w, z, V)
-    size = torch.diagonal(H, dim1=-2, dim2=-1).amax(-1)
-    ridge = 0.1 * torch.minimum(_norm(g), size.clamp(min=1.0)) + 1e-15 * size + 1e-200
-    H = H + torch.diag_embed(ridge.unsqueeze(-1).expand_as(g))
-    factor, _ = torch.linalg.cholesky_ex(H)
-    return -torch.cholesky_solve(g.unsqueeze(-1), factor).squeeze(-1)
-
-
-class _State(NamedTuple):
-    """Where Newton's method stands, one line per pattern still at work."""
-
-    row: Tensor
-    mu: Tensor
-    w: Tensor
-    z: Tensor
-    f: Tensor
-    g: Tensor
-    step: Tensor
-    t: Tensor
-    steps: Tensor
-    met: Tensor
-    left: Tensor
-
-
-def _descend(link, u, V, c, mu, weigh, allowed, budget):
-    """Minimise ``phi(u + V' mu) - c.mu`` for each pattern by Newton's method with a step length of its own.
-
-    A pass tries one step for all. A pattern that gains too little keeps its point and shortens its next step; one whose
-    slope has hardly changed doubles it. A pattern whose rows are met takes one more step, and is then left alone.
-    ``weigh``: (..., m, r), from the residual of V's rows to that of A's unit rows, which must be within ``allowed``.
-    Reads no value on the host, except on a CPU to leave early, elsewhere once in 16 passes.
-    """
-    free = torch.zeros((), dtype=torch.int8, device=u.device)
-
-    def look(mu, u, V, c):
-        w = u + _dot(V.mT, mu)
-        z = link.sigma(w)
-        f = link.phi(w, free) - (c * mu).sum(-1)
-        return w, z, f, _dot(V, z) - c
-
-    def finished(g, row):
-        weights = weigh if weigh.dim() == 2 else weigh[row]
-        return (_dot(weights, g).abs() <= allowed[row]).all(-1)
-
-    B = u.shape[0]
-    row = torch.arange(B, device=u.device)
-    w, z, f, g = look(mu, u, V, c)
-    one = torch.ones(B, dtype=u.dtype, device=u.device)
-    met = finished(g, row)
-    state = _State(
-        row, mu, w, z, f, g, _newton_step(link, w, z, g, V), one, torch.zeros_like(row), met, one > 0
-    )
-    out_mu, out_steps, out_met = mu.clone(), torch.zeros_like(row), met.clone()
-    on_host = u.device.type == "cpu"
-    for k in range(budget):
-        s = state
-        lines = V if V.dim() == 2 else V[s.row]
-        trial = s.mu + s.t.unsqueeze(-1) * s.step
-        w, z, f, g = look(trial, u[s.row], lines, c[s.row])
-        slope, slope_now = (s.g * s.step).sum(-1), (g * s.step).sum(-1)
-        noise = 1e-13 * (1 + s.f.abs() + (c[s.row] * s.mu).abs().sum(-1))
-        gain = f <= s.f + 1e-4 * s.t * slope
-        level = (f <= s.f + noise) & (_norm(g) < _norm(s.g))  # where f is rounding, the gradient decides
-        good = torch.where(s.met, _norm(g) < _norm(s.g), gain | level) & f.isfinite() & s.left
-        cut = (slope / (slope - slope_now)).nan_to_num(0.1).clamp(0.1, 0.5)
-        t = torch.where(good, torch.where(slope_now < 0.3 * slope, 2 * s.t, 1.0), s.t * cut)
-        pick = good.unsqueeze(-1)
-        mu, w, z, g = (torch.where(pick, a, b) for a, b in ((trial, s.mu), (w, s.w), (z, s.z), (g, s.g)))
-        f = torch.where(good, f, s.f)
-        now = finished(g, s.row)
-        left = s.left & ~(s.met | (s.t < 1e-12))
-        steps = s.steps + s.left.to(s.steps.dtype)
-        state = _State(s.row, mu, w, z, f, g, _newton_step(link, w, z, g, lines), t, steps, s.met | now, left)
-        if on_host or k % 16 == 15 or k == budget - 1:
-            done = ~left
-            if bool(done.any()) or k == budget - 1:
-                out_mu[state.row], out_steps[state.row], out_met[state.row] = mu, steps, state.met
-                keep = left.nonzero().squeeze(-1)
-                if keep.numel() == 0:
-                    break
-                state = _State(*(t[keep] for t in state))
-    return out_mu, out_steps, out_met
-
-
-def _multiply(a: Tensor, x: Tensor) -> Tensor:
-    """Return a x, where 0 times infinity is 0."""
-    return torch.where(a == 0, 0.0, a * x)
-
-
-def _bind(link: Link, A: Tensor, b: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Hold the coordinates that one row of A with its b forces, again and again until no more is forced.
-
-    Row i forces when b_i is the largest or the smallest value of ``a_i.z``. Returns the held coordinates (B, K), and
-    where b_i is beyond those values, the ray ``+-e_i`` (B, m); else 0. Reads one value on the host in each round.
-    """
-    B, (m, K) = b.shape[0], A.shape[-2:]
-    at = torch.zeros(B, K, dtype=torch.int8, device=b.device)
-    ray = torch.zeros_like(b)
-    work, held = torch.arange(B, device=b.device), at.new_zeros(1, 1, K)
-    while True:
-        lines, goal = A if A.dim() == 2 else A[work], b[work]
-        high, low = link.reach(lines, held), -link.reach(-lines, held)
-        ends = torch.where(high.isfinite(), high.abs(), 0.0) + torch.where(low.isfinite(), low.abs(), 0.0)
-        near = 16 * eps * (goal.abs() + ends)
-        above, below = goal - high, low - goal
-        beyond = torch.maximum(above - near, below - near)
-        worst, row = beyond.max(-1, keepdim=True)
-        sign = torch.where(above.gather(-1, row) > below.gather(-1, row), 1.0, -1.0)
-        ray[work] = torch.zeros_like(goal).scatter(-1, row, torch.where(worst > 0, sign, 0.0).to(b.dtype))
-        at_top, at_bottom = above.abs() <= near, below.abs() <= near
-        pick = ((at_top | at_bottom).any(-1) & (worst <= 0).squeeze(-1)).nonzero().squeeze(-1)
-        if link.attained or pick.numel() == 0:
-            return at, ray
-        lines = (lines if lines.dim() == 2 else lines[pick]).expand(pick.numel(), m, K)
-        work, old = work[pick], at[work[pick]]
-        floor = 64 * eps * lines.abs().amax(-1, keepdim=True)
-        exposed = [
-            link.exposed(side * lines, old.unsqueeze(-2), floor) * on[pick].unsqueeze(-1)
-            for side, on in ((1, at_top), (-1, at_bottom))
-        ]
-        new = torch.cat(exposed, -2).sum(-2).sign().to(at.dtype)
-        new = torch.where(old != 0, old, new)
-        moved = (new != old).any(-1)
-        work, held = work[moved], new[moved].unsqueeze(-2)
-        if work.numel() == 0:
-            return at, ray
-        at[work] = new[moved]
-
-
-def solve(link: Link, u: Tensor, b: Tensor, A: Tensor, start: Tensor | None, rows: Rows, eps: float, tol: float, budget):
+def solve(link, u, b, A, start, rows, eps, tol, budget) -> Found:
     """Minimise ``phi(u + A' lam) - b.lam`` over lam for each pattern of a flat batch, in float64; not differentiated.
 
-    ``u``: (B, K). ``b``: (B, m). ``A``: (m, K) or (B, m, K), with ``rows`` its factor on the whole range. ``start``:
-    (B, m) or None. ``eps``: the rounding of b's dtype, which b may be off by and still count as consistent.
+    ``u``: (B, K). ``b``: (B, m). ``A``: (m, K) or (B, m, K); ``rows`` is its factor. ``start``: (B, m) or None.
+    ``eps``: the rounding of the dtype that u, b and A came in; b may be off by that and still count as consistent.
     """
-    B, K = u.shape
-    m = b.shape[-1]
-    length = _unit(A)
-    at, ray = _bind(link, A, b, eps)
-    outside = (ray != 0).any(-1)
-    forced = truth(at != 0)
-    if forced:
-        rows = _orthonormal(A if A.dim() == 3 else A.expand(B, m, K), link, at, eps)
-    centre = link.centre(at if forced else at[:1])
-    unit_b = (b - _dot(A, centre)) / length
-    inside = _dot(rows.span, _dot(rows.span.mT, unit_b))
-    off = unit_b - inside
-    size = unit_b.abs().amax(-1, keepdim=True) + _dot(A.abs(), centre.abs()).div(length).amax(-1, keepdim=True)
-    excess = off.abs() > 64 * eps * math.sqrt(K) * size
-    missed = excess.any(-1) & ~outside
-    ray = torch.where(missed[:, None], off / length, ray)
-    outside = outside | missed
-    inverse = torch.where(rows.values > 0, 1 / torch.where(rows.values > 0, rows.values, 1.0), 0.0)
-    c = _dot(rows.span.mT, unit_b) * inverse
-    mu = torch.zeros_like(c) if start is None else _dot(rows.lower, start)
-    mu = torch.where(mu.isfinite(), mu, 0.0)
-    free = link.free(u, at) if forced else u
-    if isinstance(link, Identity):
-        mu, steps = c - _dot(rows.V, u), torch.zeros(B, dtype=torch.int64, device=u.device)
-    else:
-        weigh = rows.span * rows.values.unsqueeze(-2)
-        allowed = tol * (1 + (b / length).abs())
-        mu, steps, _ = _descend(link, free, rows.V, c, mu, weigh, allowed, budget)
-    lam = _dot(rows.lift, mu)
-    return Found(lam, at, rows.V, rows.lift, steps, outside, ray, (off * length).abs().amax(-1))
+    at, ray, touched = _bind(link, A, b, eps)
+    V, lift = rows.V, rows.lift
+    if truth(at != 0):
+        rows = _on_faces(A, link, at, eps)
+        V, lift = rows.V, rows.lift
+    lam, steps, met, new_ray, slack = _on_face(link, u, b, A, at, rows, start, eps, tol, budget)
+    ray = torch.where((ray != 0).any(-1, keepdim=True), ray, new_ray)
+    work = None
+    while link.name != "identity":
+        suspect = ~met
+        if not link.attained:
+            pull = torch.where(at != 0, 0.0, _dot(A.mT, lam))
+            w = link.free(u + pull, at)
+            room = torch.where(at != 0, 1.0, link.moving(w, link.at_ends(w, at)))
+            suspect = suspect | ((pull.abs().amax(-1) > 12) & (room.amin(-1) < 1e-6))
+        suspect = (suspect & ~(ray != 0).any(-1)).nonzero().squeeze(-1)
+        work = suspect if work is None else suspect[torch.isin(suspect, work)]
+        if work.numel() == 0:
+            break
+        lines = A if A.dim() == 2 else A[work]
+        face, new_ray, normal = _expose(link, u[work], lines, b[work], at[work], lam[work], eps)
+        ray[work] = new_ray
+        held = (face != at[work]).any(-1)
+        touched.append(torch.zeros_like(b).index_put((work,), normal))
+        work, face = work[held], face[held]
+        if work.numel() == 0:
+            break
+        at[work] = face
+        lines = A if A.dim() == 2 else A[work]
+        rows = _on_faces(lines, link, face, eps)
+        if V.dim() == 2:
+            V, lift = V.repeat(u.shape[0], 1, 1), lift.repeat(u.shape[0], 1, 1)
+        V[work], lift[work] = rows.V, rows.lift
+        part = _on_face(link, u[work], b[work], lines, face, rows, None, eps, tol, budget)
+        lam[work], met[work], ray[work], slack[work] = part[0], part[2], part[3], part[4]
+        steps[work] += part[1]
+    return Found(lam, at, V, lift, steps, ray, touched, slack)
+
+
+def _certificate(link: Link, A: Tensor, b: Tensor, ray: Tensor, touched: list[Tensor]) -> Tensor | None:
+    """Return d with ``d.b > sup d.A z`` over all predictions, for one pattern that ``ray`` excludes on its face.
+
+    The directions that led to the face are added, the first with the largest weight, until d excludes b everywhere.
+    """
+    free = torch.zeros(A.shape[-1], dtype=torch.int8, device=A.device)
+    chain = [n for n in touched if bool((n != 0).any())]
+    for weight in (0.0, *(4.0**k for k in range(16))):
+        d = ray.clone()
+        for k, n in enumerate(reversed(chain)):
+            d = d + weight ** (k + 1) * _norm(ray) * n
+        d = d / _norm(d)
+        a = d @ A
+        a = torch.where(a.abs() <= 1e-10 * a.abs().amax(), 0.0, a)
+        if float(link.reach(a, free)) < float(d @ b):
+            return d
+    return None
 
 
 # -- the derivative ----------------------------------------------------------------------------------------------------
@@ -546,9 +392,9 @@ def solve(link: Link, u: Tensor, b: Tensor, A: Tensor, start: Tensor | None, row
 class Multipliers(torch.autograd.Function):
     """``argmin_lam phi(u + A' lam) - b.lam`` as one autograd rule, by differentiating ``A sigma(u + A' lam) = b``.
 
-    With ``D`` the Hessian of phi at the solution and ``H = A D A'``: ``d lam = H^+ (db - dA z - A D (du + dA' lam))``.
+    With D the Hessian of phi at the solution and ``H = A D A'``: ``d lam = H^+ (db - dA z - A D (du + dA' lam))``.
     Inputs: u (B, K), b (B, m), A (m, K) or (B, m, K), then what is not differentiated. Outputs: lam, the held
-    coordinates, and the factor that the rule uses.
+    coordinates, and the rows and the lift of the factor.
     """
 
     @staticmethod
@@ -560,7 +406,7 @@ class Multipliers(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         """Keep what the rule needs."""
-        u, b, A, _, ctx.call = inputs
+        u, _, A, _, ctx.call = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(u, A, *output)
@@ -576,12 +422,8 @@ class Multipliers(torch.autograd.Function):
         w = u + _dot(A.mT, lam)
         z = link.at_ends(w, at)
         p = _pull(link, w, z, A, at, V, lift, v)  # eq: eq-dual-adjoint
-        q = -link.curve(w, z, at, _dot(A.mT, p))
-        shared = A.dim() == 2
-        gA = None
-        if ctx.needs_input_grad[2]:
-            gA = lam.mT @ q - p.mT @ z if shared else lam.unsqueeze(-1) * q.unsqueeze(-2) - p.unsqueeze(-1) * z.unsqueeze(-2)
-        return q, p, gA, None, None
+        q = -link.curve(w, z, _dot(A.mT, p), at)
+        return q, p, _outer(lam, q, A) - _outer(p, z, A) if ctx.needs_input_grad[2] else None, None, None
 
     @staticmethod
     def jvp(ctx, du, db, dA, _start, _call):
@@ -594,14 +436,13 @@ class Multipliers(torch.autograd.Function):
         right = torch.zeros_like(lam) if db is None else db
         if dA is not None:
             dw, right = dw + _dot(dA.mT, lam), right - _dot(dA, z)
-        right = right - _dot(A, link.curve(w, z, at, dw))
-        return _pull(link, w, z, A, at, V, lift, right), None, None, None
+        return _pull(link, w, z, A, at, V, lift, right - _dot(A, link.curve(w, z, dw, at))), None, None, None
 
     @staticmethod
     def vmap(info, in_dims, u, b, A, start, call):
         """Make the mapped dimension part of the batch."""
         u_dim, b_dim, A_dim, start_dim, _ = in_dims
-        N, B = info.batch_size, u.shape[u.dim() - 2 if u_dim is None else (1 if u_dim == 0 else 0)]
+        N, B = info.batch_size, u.shape[1 if u_dim == 0 else 0]
 
         def flat(t, dim, rank):
             t = t.expand(N, *t.shape) if dim is None else t.movedim(dim, 0)
@@ -611,65 +452,133 @@ class Multipliers(torch.autograd.Function):
         if A_dim is not None or A.dim() == 3:
             A = flat(A, A_dim, 2)
         start = None if start is None else flat(start, start_dim, 1)
-        lam, at, V, lift = Multipliers.apply(flat(u, u_dim, 1), flat(b, b_dim, 1), A, start, call)
-        dims = (0, 0, *[None if V.dim() == 2 else 0] * 2)
-        return tuple(t if d is None else t.unflatten(0, (N, B)) for t, d in zip((lam, at, V, lift), dims)), dims
+        out = Multipliers.apply(flat(u, u_dim, 1), flat(b, b_dim, 1), A, start, call)
+        dims = (0, 0, *[None if out[2].dim() == 2 else 0] * 2)
+        return tuple(t if d is None else t.unflatten(0, (N, B)) for t, d in zip(out, dims, strict=True)), dims
 
 
-def _pull(link, w, z, A, at, V, lift, v):
-    """Return ``H^+ v`` for ``H = A D A'``."""
-    r = _dot(lift.mT, v)
+def _outer(a: Tensor, x: Tensor, A: Tensor) -> Tensor:
+    """Return the products a x' in the shape of A: for each pattern, or summed where all share one matrix."""
+    return a.mT @ x if A.dim() == 2 else a.unsqueeze(-1) * x.unsqueeze(-2)
+
+
+def _pull(link: Link, w: Tensor, z: Tensor, A: Tensor, at: Tensor, V: Tensor, lift: Tensor, v: Tensor) -> Tensor:
+    """Return ``H^+ v`` for ``H = A D A'``, in differentiable torch: the lift is a constant, A is not."""
+    w = link.free(w, at)
     C = torch.where((V != 0).any(-1, keepdim=True), lift.mT @ A, 0.0) * (at == 0).unsqueeze(-2)
-    H = link.gram(torch.where(at != 0, 0.0, w), z, C)
+    r = _dot(lift.mT, v)
     if link.attained:  # D is 0 at some coordinates, and may leave fewer directions than A has rows
+        H = link.gram(w, z, C)
         values, basis = torch.linalg.eigh(H.detach())
         basis = basis * (values > 1e-11).unsqueeze(-2)
-        H, r, lift = basis.mT @ H @ basis, _dot(basis.mT, r), lift @ basis
-    idle = (H.detach() == 0).all(-1).to(H.dtype)
-    factor, _ = torch.linalg.cholesky_ex(H + torch.diag_embed(idle))
-    return _dot(lift, torch.cholesky_solve(r.unsqueeze(-1), factor).squeeze(-1))
+        H = basis.mT @ H @ basis + torch.diag_embed((values <= 1e-11).to(H.dtype))
+        x = torch.cholesky_solve(_dot(basis.mT, r).unsqueeze(-1), torch.linalg.cholesky_ex(H)[0]).squeeze(-1)
+        return _dot(lift, _dot(basis, x))
+    idle = (C.detach() == 0).all(-1).to(r.dtype)
+    tiny = 1e-15 * link.moving(w, z).detach().amax(-1, keepdim=True)  # where all but some coordinates stand at an end
+    return _dot(lift, _solve_spd(link, w, z, C, r, idle + tiny, torch.full_like(r[:, 0], 1e-13)))
 
 
 class _Call:
-    """What one call of the solver needs beside tensors, and where it notes what it found."""
+    """What one call of the solver needs beside tensors, and what it learnt."""
 
-    def __init__(self, head: DualHead, eps: float, tol: float, budget: int):
-        self.link, self.head, self.eps, self.tol, self.budget = head.link_, head, eps, tol, budget
-        self.found: Found | None = None
+    def __init__(self, head: DualHead, batch: torch.Size, eps: float, strict: bool):
+        self.head, self.link, self.batch, self.eps, self.strict = head, head._link, batch, eps, strict
+        self.info: SolveInfo | None = None
 
-    def solve(self, u, b, A, start):
-        """Solve, and keep the answer for the certificate."""
-        rows = self.head.factor(A, self.eps)
-        self.found = solve(self.link, u, b, A, start, rows, self.eps, self.tol, self.budget)
-        return self.found
+    def solve(self, u: Tensor, b: Tensor, A: Tensor, start: Tensor | None) -> Found:
+        """Solve, measure, and raise where the tolerance is missed."""
+        head, link = self.head, self.link
+        found = solve(link, u, b, A, start, head._factor(A, self.eps), self.eps, head.tol, head.max_steps)
+        lam, at = found.multipliers, found.at
+        z = link.at_ends(u + _dot(A.mT, lam), at)
+        error = _dot(A, z) - b
+        fine = (error.abs() <= head.tol * (_unit(A) + b.abs()) + found.slack).all(-1)
+        fine = fine & z.isfinite().all(-1) & (found.ray == 0).all(-1)
+        shape = self.batch if math.prod(self.batch) == u.shape[0] else u.shape[:1]
+        parts = (fine, found.steps, error.abs().amax(-1), (lam * error).sum(-1).abs())
+        self.info = SolveInfo(*(t.reshape(shape) for t in parts), _say(found))
+        if self.strict and truth(~fine):
+            self._fail(found, b, A, z)
+        return found
+
+    def _fail(self, found: Found, b: Tensor, A: Tensor, z: Tensor) -> None:
+        info, link = self.info, self.link
+        index = first_index(~info.converged)
+        flat = int(torch.nonzero(~info.converged.reshape(-1))[0])
+        where = f" at batch index {list(index)}" if index else ""
+        b, rows = b[flat], A if A.dim() == 2 else A[flat]
+        if bool((found.ray[flat] != 0).any()):
+            d = _certificate(link, rows, b, found.ray[flat], [n[flat] for n in found.touched])
+            if d is None:
+                proof = "b forces coordinates to their ends, and the rest cannot make up for it"
+            else:
+                a = d @ rows
+                a = torch.where(a.abs() <= 1e-10 * a.abs().amax(), 0.0, a)
+                most = float(link.reach(a, torch.zeros_like(a, dtype=torch.int8)))
+                shown = [float(f"{x:.4g}") for x in d.tolist()]
+                proof = f"along d = {shown}, d.b is {float(d @ b):.9g}, and d.A z at most {most:.9g}"
+            raise InputError(
+                f"b{where} cannot be reached by {link.name}: {proof}; expected b = A z for a z in the range of the "
+                "link (strict=False returns the nearest found)",
+                info=info,
+                index=index,
+                certificate=d,
+            )
+        if not bool(z[flat].isfinite().all()):
+            raise SolveError(
+                f"{link.name} overflows{where}: expected u for which its value is a finite number; make u smaller",
+                info=info,
+                index=index,
+            )
+        raise SolveError(
+            f"A z = b is missed{where}: residual {float(info.residual[index]):.1e} after "
+            f"{int(info.iterations[index])} passes; accepted was tol={self.head.tol:.1e} for rows of norm 1 and "
+            "relative to 1 + |b|; raise tol or max_steps, give a warm_start, or pass strict=False",
+            info=info,
+            index=index,
+        )
 
 
-def _names(link: str) -> str:
-    return f"link is {link!r}: expected one of " + ", ".join(repr(name) for name in (*LINKS, "softmax"))
+def _say(found: Found) -> str:
+    """Say how many coordinates are held."""
+    if not truth(found.at != 0):
+        return ""
+    held = (found.at != 0).sum(-1)
+    return f"b forces {int(held.sum())} coordinates in {int((held > 0).sum())} patterns, where the gradient is 0"
+
+
+# -- the layer ---------------------------------------------------------------------------------------------------------
 
 
 class DualHead(nn.Module):
-    """The head ``z = sigma(u + A' lam)`` with ``A z = b``, the prediction nearest to ``sigma(u)`` that obeys.
+    """The head ``z = sigma(u + A' lam)`` with ``A z = b``: the prediction nearest to ``sigma(u)`` that obeys.
 
-    It solves ``min_z phi*(z) - u.z`` subject to ``A z = b``, where phi* is the conjugate of the potential phi of the
-    link, ``sigma = grad phi``. Method: the dual ``min_lam phi(u + A' lam) - b.lam`` by Newton's method in float64, each
-    pattern with its own step length and its own end; backwards by the implicit function theorem.
+    It solves ``min_z phi*(z) - u.z`` subject to ``A z = b``, where ``sigma = grad phi`` and phi* is the conjugate of
+    phi. Method: the dual ``min_lam phi(u + A' lam) - b.lam`` by Newton's method in float64, each pattern with its own
+    step length and its own end, the system factored for up to 64 rows and solved by conjugate gradients for more;
+    backwards and in forward mode the implicit function theorem.
 
     ``A``: (m, K), or (..., m, K) with a matrix for each pattern; a Parameter is trained. ``link``: ``"identity"``,
-    ``"sigmoid"``, ``"tanh"``, ``"softmax"``, ``"relu"`` or ``"exp"``. ``groups``: for softmax, the size of each block (a
-    number), or the sizes of all (a sequence that sums to K); by default one block. ``tol``: of ``A z - b`` before the
-    answer is rounded to u's dtype, for rows of norm 1 and relative to ``1 + |b_i|``; ``max_steps``: passes of Newton's
-    method.
+    ``"sigmoid"``, ``"tanh"``, ``"softmax"``, ``"relu"`` or ``"exp"``. ``groups``: for softmax, the size of each block
+    (a number), or the sizes of all (a sequence that sums to K); by default one block. ``tol``: of ``A z - b`` before z
+    is rounded to u's dtype, for rows of norm 1 and relative to ``1 + |b_i|``. ``max_steps``: passes of Newton's method.
 
     Rows may depend on each other, or on what the link fixes (a softmax's total): b must then be consistent, z is unique
-    all the same, and the multipliers are those of least norm. A coordinate that b forces to an end of the link's range
-    is held there, and its gradient is 0.
+    all the same, the multipliers are those of least norm, and the gradient by b is its projection on the range of A. A
+    coordinate that b forces to an end of the link's range is held there; its gradient is 0, and ``SolveInfo`` says so.
+    Where b is out of reach the error has a ``certificate`` d with ``d.b > d.A z`` for every prediction z.
+
+    Half precision is computed as float32, and all of it in float64. ``vmap``, ``jacrev``, ``jacfwd`` and
+    differentiating twice work (twice by A only where its rows are independent); under ``torch.compile`` the solver runs
+    outside of the graph. The host reads a few values a call, and those that ``_newton`` names. Source: Rangarajan et
+    al., arXiv 2211.04395; chapter "The saddle-point Lagrangian".
 
     >>> import torch
-    >>> head = DualHead(torch.ones(1, 3), link="sigmoid")
+    >>> head = DualHead(torch.ones(1, 3), link="sigmoid")      # exactly two of three labels, in expectation
     >>> z = head(torch.tensor([2.0, 0.0, -1.0]), torch.tensor([2.0]))
-    >>> round(float(z.sum()), 5)
-    2.0
+    >>> z, z.sum()
+    (tensor([0.9149, 0.5927, 0.4924]), tensor(2.0000))
     """
 
     def __init__(
@@ -678,23 +587,19 @@ class DualHead(nn.Module):
         link: str = "sigmoid",
         *,
         groups: int | Sequence[int] | None = None,
-        tol: float = _TOLERANCE,
-        max_steps: int = _STEPS,
+        tol: float = 1e-8,
+        max_steps: int = 200,
     ):
         super().__init__()
-        if not isinstance(A, Tensor):
-            raise TypeError(f"A is a {type(A).__name__}: expected a torch tensor of shape (..., m, K)")
-        if A.dtype not in WORKING:
-            raise TypeError(f"A has dtype {A.dtype}: expected a floating point tensor; call .float() on it")
-        if A.dim() < 2 or 0 in A.shape[-2:]:
-            raise InputError(f"A has shape {tuple(A.shape)}: expected (..., m, K) with m and K at least 1")
-        raise_not_finite("A", A.detach())
-        if link not in LINKS and link != "softmax":
-            raise InputError(_names(link))
+        _check_matrix(A)
+        if link != "softmax" and link not in LINKS:
+            raise InputError(f"link is {link!r}: expected one of {', '.join(map(repr, (*LINKS, 'softmax')))}")
         if groups is not None and link != "softmax":
             raise InputError(f"groups is given with link={link!r}: expected link='softmax', which alone has blocks")
+        check_search(tol, max_steps)
         self.link, self.groups, self.tol, self.max_steps = link, groups, tol, max_steps
-        self.link_ = Softmax(_sizes(groups, A.shape[-1])) if link == "softmax" else LINKS[link]()
+        self._blocks = Softmax(_sizes(groups, A.shape[-1])) if link == "softmax" else None
+        self._kept: dict[str, Any] = {}
         if isinstance(A, nn.Parameter):
             self.A = A
         elif A.requires_grad and A.is_leaf:
@@ -704,87 +609,19 @@ class DualHead(nn.Module):
             )
         else:
             self.register_buffer("A", A)
-        self._kept: dict[str, Any] = {}
 
     def __getstate__(self):
         return {**super().__getstate__(), "_kept": {}}
+
+    @property
+    def _link(self) -> Link:
+        return self._blocks or LINKS[self.link]
 
     def extra_repr(self) -> str:
         """Show the sizes, the link and the blocks."""
         m, K = self.A.shape[-2:]
         blocks = f", groups={self.groups}" if self.groups is not None else ""
         return f"{m} rows, {K} outputs, link={self.link!r}{blocks}"
-
-    def factor(self, A: Tensor, eps: float) -> Rows:
-        """Return A's rows made orthonormal; kept beside a copy of A and used again only while A equals that copy."""
-        kept = self._kept.get("A")
-        same = kept is not None and kept.device == A.device and self._kept["eps"] == eps and kept.shape == A.shape
-        if not (same and torch.equal(kept, A)):
-            free = torch.zeros(1, A.shape[-1], dtype=torch.int8, device=A.device)
-            rows = _orthonormal(A, self.link_, free[0] if A.dim() == 2 else free, eps)
-            self._kept = {"A": A.clone(), "eps": eps, "rows": rows}
-        return self._kept["rows"]
-
-    def _solve(self, u: Tensor, b: Tensor, A: Tensor | None, warm_start: Any, strict: bool):
-        """Check, flatten, solve and certify; return what the three public functions are made of."""
-        A = self.A if A is None else A
-        batch = _match(self.link_, u, b, A)
-        m, K = A.shape[-2:]
-        eps = max(torch.finfo(t.dtype).eps for t in (u, b, A))
-        wide = u.double().expand(*batch, K).reshape(-1, K)
-        goal = b.double().expand(*batch, m).reshape(-1, m)
-        lines = A.double()
-        lines = lines.expand(*batch, m, K).reshape(-1, m, K) if A.dim() > 2 else lines
-        memory, index, start = _recall(warm_start, batch, m, u.device)
-        call = _Call(self, eps, self.tol, self.max_steps)
-        lam, at, _, _ = Multipliers.apply(wide, goal, lines, start, call)
-        w = wide + _dot(lines.mT, lam)
-        z = self.link_.at_ends(w, at)
-        info = self._certify(call.found, wide, goal, lines, lam, at, z, batch, strict)
-        if memory is not None:
-            good = info.converged.reshape(-1, 1)
-            memory[index.reshape(-1)] = torch.where(good, lam.detach(), start).to(memory.dtype)
-        return wide, goal, lines, lam, at, w, z, info, batch
-
-    def _certify(self, found, u, b, A, lam, at, z, batch, strict) -> SolveInfo:
-        """Measure the answer, and raise where it misses its tolerance."""
-        u, b, A, lam, z = (t.detach() for t in (u, b, A, lam, z))
-        error = (_dot(A, z) - b).abs()
-        gap = (lam * error).sum(-1).abs()
-        allowed = self.tol * (_unit(A) + b.abs()) + found.slack.unsqueeze(-1)
-        fine = (error <= allowed).all(-1) & ~found.outside & z.isfinite().all(-1)
-        info = SolveInfo(
-            fine.reshape(batch), found.steps.reshape(batch), error.amax(-1).reshape(batch), gap.reshape(batch),
-            _say(at),
-        )
-        if strict and truth(~fine):
-            self._fail(info, found, b, A, at)
-        return info
-
-    def _fail(self, info, found, b, A, at):
-        index = first_index(~info.converged)
-        flat = int(torch.nonzero(~info.converged.reshape(-1))[0])
-        where = f" at batch index {list(index)}" if index else ""
-        if bool(found.outside[flat]):
-            d = found.ray[flat]
-            rows = A if A.dim() == 2 else A[flat]
-            free = torch.zeros(rows.shape[-1], dtype=torch.int8, device=d.device)
-            most = float(self.link_.reach(d @ rows, free))
-            raise InputError(
-                f"b{where} cannot be reached by {self.link}: along the direction d = "
-                f"{[round(x, 6) for x in d.tolist()]}, d.b is {float(d @ b[flat]):.9g} and d.A z at most {most:.9g}; "
-                "expected b = A z for some z inside the link's range (strict=False returns the best found)",
-                info=info,
-                index=index,
-                certificate=d,
-            )
-        raise SolveError(
-            f"A z = b is missed{where}: residual {float(info.residual[index]):.1e} after "
-            f"{int(info.iterations[index])} passes, accepted was tol={self.tol:.1e} for rows of norm 1 relative to "
-            "1 + |b|; raise max_steps or tol, give a warm_start, or pass strict=False",
-            info=info,
-            index=index,
-        )
 
     def forward(
         self,
@@ -796,19 +633,43 @@ class DualHead(nn.Module):
         strict: bool = True,
         A: Tensor | None = None,
     ):
-        """Return z, (..., K), in u's dtype, with ``A z = b``; with ``return_info`` or ``strict=False`` also its SolveInfo.
+        """Return the prediction z with ``A z = b``, differentiable in u, b and A.
 
-        ``u``: (..., K). ``b``: (..., m) or (m,). ``warm_start``: multipliers to start from, (..., m); or a pair
-        ``(memory, index)`` of a tensor (N, m) that holds those of all patterns and the (...) indices of the ones in
-        this batch: the lines are read, and overwritten with what was found. ``A``: another matrix for this call.
+        ``u``: (..., K). ``b``: (..., m). ``return_info``, ``strict=False``: return ``(z, SolveInfo)``; without
+        ``strict`` nothing is raised for a pattern that was not solved. ``warm_start``: multipliers to start from, (...,
+        m); or a pair ``(memory, index)``: a tensor (N, m) with the multipliers of all N patterns of a data set, and the
+        indices (...) of those in this batch. Their lines are read, and what was found is written back, so that
+        reshuffled mini-batches start where each pattern ended. ``A``: another matrix for this call, (m, K) or (..., m,
+        K).
+
+        Shapes and dtypes: z is (..., K) in u's dtype; batch dimensions broadcast. Raises InputError for b out of reach.
+
+        >>> import torch
+        >>> head = DualHead(torch.ones(1, 2), link="exp")
+        >>> memory = torch.zeros(100, 1)
+        >>> u, index = torch.zeros(2, 2), torch.tensor([7, 3])
+        >>> z, info = head(u, torch.tensor([[4.0], [2.0]]), True, warm_start=(memory, index))
+        >>> memory[7], torch.tensor(2.0).log()
+        (tensor([0.6931]), tensor(0.6931))
         """
-        *_, z, info, batch = self._solve(u, b, A, warm_start, strict)
+        *_, z, info, batch = self._solve(u, b, A, warm_start, strict, return_info or not strict)
         z = z.reshape(*batch, -1).to(u.dtype)
         return (z, info) if return_info or not strict else z
 
-    def multipliers(self, u: Tensor, b: Tensor, warm_start: Any = None, *, strict: bool = True, A: Tensor | None = None):
-        """Return the multipliers lam, (..., m), and their SolveInfo; arguments as in ``forward``."""
-        _, _, _, lam, _, _, _, info, batch = self._solve(u, b, A, warm_start, strict)
+    def multipliers(
+        self, u: Tensor, b: Tensor, warm_start: Any = None, *, strict: bool = True, A: Tensor | None = None
+    ) -> tuple[Tensor, SolveInfo]:
+        """Return ``argmin_lam phi(u + A' lam) - b.lam``, (..., m), of least norm, and its SolveInfo.
+
+        Arguments as in ``forward``; differentiable in u, b and A. Where b forces coordinates to their ends no minimiser
+        exists: lam is then that of the other coordinates.
+
+        >>> import torch
+        >>> lam, info = DualHead(torch.ones(1, 2), "identity").multipliers(torch.zeros(2), torch.tensor([3.0]))
+        >>> lam
+        tensor([1.5000])
+        """
+        _, _, _, lam, _, _, _, info, batch = self._solve(u, b, A, warm_start, strict, True)
         return lam.reshape(*batch, -1).to(u.dtype), info
 
     def loss(
@@ -822,28 +683,80 @@ class DualHead(nn.Module):
         warm_start: Any = None,
         A: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss of the constrained prediction against targets y, (..., K).
+        """Return the loss of the constrained prediction z against targets y, (..., K).
 
-        ``objective="saddle"``: ``min_lam phi(u + A' lam) - y.u - b.lam + phi*(y)``, whose gradient by u is ``z - y``. It
-        equals the matched loss at the shifted logits where ``b = A y``; elsewhere it is not bounded below in u.
-        ``objective="matched"``: ``phi(w) - y.w + phi*(y)`` at ``w = u + A' lam(u)``, the divergence of y from z, which
-        is never negative. ``reduction``: ``"mean"`` or ``"sum"`` over the patterns, or ``"none"``.
+        ``objective="saddle"``: ``min_lam phi(u + A' lam) - y.u - b.lam + phi*(y)``; its gradient by u is ``z - y``,
+        without a derivative of lam (the envelope theorem). It is the matched loss at the shifted logits where ``b = A
+        y``. Where b and A y disagree on average a bias can lower it without end; then take ``objective="matched"``:
+        ``phi(w) - y.w + phi*(y)`` at ``w = u + A' lam``, the divergence of y from z, which is never negative.
+
+        ``reduction``: ``"mean"`` or ``"sum"`` over the patterns, or ``"none"``. ``warm_start``, ``A``: as in
+        ``forward``. Targets at the ends of the link's range are fine; those outside raise InputError. The matched
+        objective is infinite for a pattern where b forces a coordinate to an end that y is not at.
+
+        >>> import torch
+        >>> head = DualHead(torch.ones(1, 2))
+        >>> u, y = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0])
+        >>> head.loss(u, y, torch.tensor([1.0])), head.loss(u, y, torch.tensor([1.0]), objective="matched")
+        (tensor(0.9481), tensor(0.9481))
         """
-        if reduction not in _REDUCTIONS:
+        if reduction not in ("mean", "sum", "none"):
             raise InputError(f"reduction is {reduction!r}: expected 'mean', 'sum' or 'none'")
         if objective not in ("saddle", "matched"):
             raise InputError(f"objective is {objective!r}: expected 'saddle' or 'matched'")
-        wide, goal, lines, lam, at, w, _, _, batch = self._solve(u, b, A, warm_start, True)
-        target = _check_target(self.link_, y, u, batch)
+        target = _check_target(self._link, y, u)
+        wide, goal, lines, lam, at, w, z, _, batch = self._solve(u, b, A, warm_start, True, False)
+        target = target.expand(*batch, -1).reshape(wide.shape)
         if objective == "saddle":
-            value = Saddle.apply(wide, goal, lines, lam, at, self.link_) - (target * wide).sum(-1)  # eq: eq-saddle
+            value = Saddle.apply(wide, goal, lines, lam, at, self._link) - (target * wide).sum(-1)  # eq: eq-saddle
         else:
             held = at != 0
-            apart = held & (self.link_.at_ends(w.detach(), at) != target)
-            value = self.link_.phi(torch.where(held, 0.0, w), at) - (torch.where(held, 0.0, target) * w).sum(-1)
-            value = torch.where(apart.any(-1), math.inf, value)
-        value = (value + self.link_.conjugate(target)).to(u.dtype).reshape(batch)
+            value = self._link.phi(torch.where(held, 0.0, w), at) - (torch.where(held, 0.0, target) * w).sum(-1)
+            value = torch.where((held & (z.detach() != target)).any(-1), math.inf, value)
+        value = (value + self._link.conjugate(target)).reshape(batch).to(u.dtype)
         return value if reduction == "none" else value.mean() if reduction == "mean" else value.sum()
+
+    @torch.compiler.disable
+    def _solve(self, u: Tensor, b: Tensor, A: Tensor | None, warm_start: Any, strict: bool, info: bool):
+        """Check, flatten the batch, solve in float64; return what the public functions are made of."""
+        if A is None:
+            A = self.A
+        else:
+            _check_matrix(A)
+            if A.shape[-1] != self.A.shape[-1]:
+                raise InputError(f"A has shape {tuple(A.shape)}: expected {self.A.shape[-1]} columns, as in the head")
+        if (info or isinstance(warm_start, tuple)) and in_a_transform():
+            raise InputError(
+                "multipliers, return_info, strict=False and a memory as warm_start are not available inside a "
+                "transform of torch.func: drop them there"
+            )
+        batch = _match(u, b, A)
+        m, K = A.shape[-2:]
+        eps = max(torch.finfo(WORKING[t.dtype]).eps for t in (u, b, A))
+        wide = u.double().expand(*batch, K).reshape(-1, K)
+        goal = b.double().expand(*batch, m).reshape(-1, m)
+        lines = A.double() if A.dim() == 2 else A.double().expand(*batch, m, K).reshape(-1, m, K)
+        start = _recall(warm_start, batch, m)
+        call = _Call(self, batch, eps, strict)
+        lam, at, _, _ = Multipliers.apply(wide, goal, lines, start, call)
+        w = wide + _dot(lines.mT, lam)
+        z = self._link.at_ends(w, at)  # eq: eq-shifted
+        if isinstance(warm_start, tuple):
+            memory, index = warm_start
+            good = call.info.converged.reshape(-1, 1)
+            with torch.no_grad():
+                memory[index] = torch.where(good, lam, start).reshape(*batch, m).to(memory.dtype)
+        return wide, goal, lines, lam, at, w, z, call.info, batch
+
+    def _factor(self, A: Tensor, eps: float) -> Rows:
+        """Return A's rows made orthonormal; kept beside a copy of A and used again only while A equals that copy."""
+        kept = self._kept.get("A")
+        same = kept is not None and self._kept["eps"] == eps and kept.device == A.device and kept.shape == A.shape
+        if not (same and torch.equal(kept, A)):
+            free = torch.zeros(1, A.shape[-1], dtype=torch.int8, device=A.device)
+            rows = _orthonormal(A, self._link, free[0] if A.dim() == 2 else free, eps)
+            self._kept = {"A": A.clone(), "eps": eps, "rows": rows}
+        return self._kept["rows"]
 
 
 class Saddle(torch.autograd.Function):
@@ -859,14 +772,43 @@ class Saddle(torch.autograd.Function):
         """Keep the point; lam keeps its own graph, so that differentiating twice sees it move."""
         u, _, A, lam, at, ctx.link = inputs
         ctx.save_for_backward(u, A, lam, at)
+        ctx.save_for_forward(u, A, lam, at)
 
     @staticmethod
     def backward(ctx, v):
-        """Return z, -lam and lam z'."""
+        """Return z, -lam and lam z', each times v."""
         u, A, lam, at = ctx.saved_tensors
         z = ctx.link.at_ends(u + _dot(A.mT, lam), at) * v.unsqueeze(-1)  # eq: eq-envelope
-        gA = lam.mT @ z if A.dim() == 2 else lam.unsqueeze(-1) * z.unsqueeze(-2)
-        return z, -lam * v.unsqueeze(-1), gA, None, None, None
+        return z, -lam * v.unsqueeze(-1), _outer(lam, z, A) if ctx.needs_input_grad[2] else None, None, None, None
+
+    @staticmethod
+    def jvp(ctx, du, db, dA, _lam, _at, _link):
+        """Return z.(du + dA' lam) - lam.db."""
+        u, A, lam, at = ctx.saved_tensors
+        dw = torch.zeros_like(u) if du is None else du
+        dw = dw if dA is None else dw + _dot(dA.mT, lam)
+        change = (ctx.link.at_ends(u + _dot(A.mT, lam), at) * dw).sum(-1)
+        return change if db is None else change - (lam * db).sum(-1)
+
+    @staticmethod
+    def vmap(info, in_dims, u, b, A, lam, at, link):
+        """Map each pattern's value by the same formula."""
+        rule = torch.vmap(lambda *t: Saddle.apply(*t, link), in_dims=in_dims[:5])
+        return rule(u, b, A, lam, at), 0
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def _check_matrix(A: Any) -> None:
+    if not isinstance(A, Tensor):
+        raise TypeError(f"A is a {type(A).__name__}: expected a torch tensor of shape (..., m, K)")
+    if A.dtype not in WORKING:
+        raise TypeError(f"A has dtype {A.dtype}: expected a floating point tensor; call .float() on it")
+    if A.dim() < 2 or 0 in A.shape[-2:]:
+        raise InputError(f"A has shape {tuple(A.shape)}: expected (..., m, K) with m and K at least 1")
+    if truth(~A.isfinite()):
+        raise_not_finite("A", A)
 
 
 def _sizes(groups: int | Sequence[int] | None, K: int) -> list[int]:
@@ -875,28 +817,30 @@ def _sizes(groups: int | Sequence[int] | None, K: int) -> list[int]:
         return [K]
     if isinstance(groups, int) and not isinstance(groups, bool):
         if groups < 1 or K % groups:
-            raise InputError(f"groups is {groups}: expected a size that divides the {K} columns of A")
+            raise InputError(f"groups is {groups}: expected a size that divides {K}, the columns of A")
         return [groups] * (K // groups)
-    sizes = [int(g) for g in groups]
+    if isinstance(groups, str) or not isinstance(groups, Sequence):
+        raise TypeError(f"groups is a {type(groups).__name__}: expected a number or a sequence of numbers")
+    sizes = [int(size) for size in groups]
     if min(sizes, default=0) < 1 or sum(sizes) != K:
         raise InputError(f"groups is {sizes}: expected sizes of at least 1 that sum to {K}, the columns of A")
     return sizes
 
 
-def _match(link: Link, u: Tensor, b: Tensor, A: Tensor) -> torch.Size:
+def _match(u: Tensor, b: Tensor, A: Tensor) -> torch.Size:
     """Check u, b and A against each other; return the batch shape."""
-    for name, t in (("u", u), ("b", b), ("A", A)):
+    m, K = A.shape[-2:]
+    for name, t, size in (("u", u, K), ("b", b, m)):
         if not isinstance(t, Tensor):
             raise TypeError(f"{name} is a {type(t).__name__}: expected a torch tensor")
         if t.dtype not in WORKING:
             raise TypeError(f"{name} has dtype {t.dtype}: expected a floating point tensor; call .float() on it")
-        if t.device != u.device:
-            raise InputError(f"{name} is on {t.device} and u on {u.device}: expected one device; move it with .to()")
-    m, K = A.shape[-2:]
-    for name, t, size in (("u", u, K), ("b", b, m)):
+        if t.device != A.device:
+            raise InputError(f"{name} is on {t.device} and A on {A.device}: expected one device; move it with .to()")
         if not t.shape or t.shape[-1] != size:
-            raise InputError(f"{name} has shape {tuple(t.shape)}: expected a last dimension of {size}")
-        if truth(~torch.isfinite(t.sum())):
+            what = "one for each column of A" if name == "u" else "one for each row of A"
+            raise InputError(f"{name} has shape {tuple(t.shape)}: expected a last dimension of {size}, {what}")
+        if truth(~t.sum().isfinite()):
             raise_not_finite(name, t)
     try:
         return torch.broadcast_shapes(u.shape[:-1], b.shape[:-1], A.shape[:-2])
@@ -907,27 +851,31 @@ def _match(link: Link, u: Tensor, b: Tensor, A: Tensor) -> torch.Size:
         ) from None
 
 
-def _recall(warm_start: Any, batch: torch.Size, m: int, device: torch.device):
-    """Return the memory, the index and the multipliers to start from, (B, m) in float64."""
+def _recall(warm_start: Any, batch: torch.Size, m: int) -> Tensor | None:
+    """Return the multipliers to start from, (B, m) in float64."""
     if warm_start is None:
-        return None, None, None
-    memory, index = warm_start if isinstance(warm_start, tuple) else (None, None)
-    start = warm_start if memory is None else memory[index]
-    if start.shape != (*batch, m):
-        raise InputError(f"warm_start has shape {tuple(start.shape)}: expected {(*batch, m)}")
-    return memory, index, start.detach().to(device, torch.float64).reshape(-1, m)
+        return None
+    if isinstance(warm_start, tuple):
+        memory, index = warm_start
+        if memory.dim() != 2 or memory.shape[-1] != m:
+            raise InputError(f"the memory in warm_start has shape {tuple(memory.shape)}: expected (N, {m})")
+        if index.shape != batch:
+            raise InputError(f"the index in warm_start has shape {tuple(index.shape)}: expected {tuple(batch)}")
+        warm_start = memory[index]
+    elif warm_start.shape != (*batch, m):
+        raise InputError(f"warm_start has shape {tuple(warm_start.shape)}: expected {(*batch, m)}")
+    return warm_start.detach().double().reshape(-1, m)
 
 
-def _check_target(link: Link, y: Tensor, u: Tensor, batch: torch.Size) -> Tensor:
+def _check_target(link: Link, y: Tensor, u: Tensor) -> Tensor:
+    """Check the targets; return them in float64."""
+    if not isinstance(y, Tensor):
+        raise TypeError(f"y is a {type(y).__name__}: expected a torch tensor")
+    if y.dtype not in WORKING:
+        raise TypeError(f"y has dtype {y.dtype}: expected a floating point tensor; call .float() on it")
     if y.shape[-1:] != u.shape[-1:]:
-        raise InputError(f"y has shape {tuple(y.shape)}: expected a last dimension of {u.shape[-1]}")
+        raise InputError(f"y has shape {tuple(y.shape)}: expected a last dimension of {u.shape[-1]}, as u has")
+    if truth(~y.isfinite()):
+        raise_not_finite("y", y)
     link.check_target(y, torch.finfo(y.dtype).eps)
-    return y.double().expand(*batch, y.shape[-1]).reshape(-1, y.shape[-1])
-
-
-def _say(at: Tensor) -> str:
-    """Say how many coordinates are held."""
-    if not truth(at != 0):
-        return ""
-    held = (at != 0).sum(-1)
-    return f"b forces {int(held.sum())} coordinate(s) in {int((held > 0).sum())} pattern(s); their gradient is 0"
+    return y.double()
