@@ -234,7 +234,7 @@ LINKS = {
         Link("identity", lambda w: w * w / 2, lambda w: w, torch.ones_like, lambda v: v * v / 2),
         Link(
             "sigmoid",
-            lambda w: F.softplus(w, threshold=1e9),  # log(1 + e^w), without the short cut to w
+            lambda w: torch.logaddexp(torch.zeros_like(w), w),  # log(1 + e^w) would overflow
             torch.sigmoid,
             lambda w: torch.sigmoid(w) * torch.sigmoid(-w),  # z (1 - z) would lose its digits where z is nearly 1
             lambda v: torch.xlogy(v, v) + torch.xlogy(1 - v, 1 - v),
