@@ -97,7 +97,7 @@ def _solve_spd(link: Link, w: Tensor, z: Tensor, V: Tensor, g: Tensor, ridge: Te
     ``ridge``: (B, r), or one for all. ``accuracy`` of conjugate gradients, relative: (B,).
     """
     if g.shape[-1] <= _DENSE:
-        H = link.gram(w, z, V) + torch.diag_embed(ridge.expand_as(g))
+        H = link.gram(w, z, V) + torch.diag_embed(ridge.expand_as(g))  # eq: eq-dual-hessian
         return torch.cholesky_solve(g.unsqueeze(-1), torch.linalg.cholesky_ex(H)[0]).squeeze(-1)
 
     def times(x):
@@ -159,7 +159,7 @@ def _newton(link: Link, u: Tensor, rows: Rows, c: Tensor, mu: Tensor, allowed: T
     def look(mu, u, c, V):
         w = u + _dot(V.mT, mu)
         z = link.sigma(w)
-        return w, z, link.phi(w) - (c * mu).sum(-1), _dot(V, z) - c
+        return w, z, link.phi(w) - (c * mu).sum(-1), _dot(V, z) - c  # eq: eq-dual, eq-dual-gradient
 
     w, z, f, g = look(mu, u, c, V)
     row = torch.arange(u.shape[0], device=u.device)
@@ -381,7 +381,7 @@ def _certificate(link: Link, A: Tensor, b: Tensor, ray: Tensor, touched: list[Te
         d = d / _norm(d)
         a = d @ A
         a = torch.where(a.abs() <= 1e-10 * a.abs().amax(), 0.0, a)
-        if float(link.reach(a, free)) < float(d @ b):
+        if float(link.reach(a, free)) < float(d @ b):  # eq: eq-dual-ray
             return d
     return None
 
