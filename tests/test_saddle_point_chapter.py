@@ -111,8 +111,9 @@ def test_matched_loss_is_a_divergence(scratch, link):
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         u, y = torch.randn(4, generator=generator), sigma(torch.randn(4, generator=generator).abs())
+        entropy = conjugate(link, y.numpy())
 
-        def loss(u, y=y, constant=conjugate(link, y.numpy())):
+        def loss(u, y=y, constant=entropy):
             return phi(u) - y @ u + constant
 
         assert loss(u) >= 0
@@ -168,6 +169,40 @@ def test_multipliers_minimise_the_dual_and_do_so_quadratically(scratch, link):
     assert dual(lam) <= found.fun + 1e-10
     assert int(info.iterations) <= 12
     assert float(info.residual) < 1e-10
+
+
+@pytest.mark.eq("eq-shifted")
+@pytest.mark.eq("eq-dual-adjoint")
+@pytest.mark.parametrize("link", LINKS)
+def test_library_prediction_and_its_gradients_are_those_of_the_page(scratch, link):
+    """Value against the code from scratch; gradients by u, b and A against finite differences."""
+    u, A, b, sigma = problem(scratch, link, 5)
+    head = lablib.DualHead(A, link)
+    lam, _ = scratch["solve"](scratch["POTENTIALS"][link], u, A, b)
+    torch.testing.assert_close(head(u, b), sigma(u + A.T @ lam), atol=1e-9, rtol=1e-9)
+    inputs = tuple(t.clone().requires_grad_() for t in (u, A, b))
+    assert torch.autograd.gradcheck(lambda u, A, b: head(u, b, A=A), inputs, eps=1e-6, atol=1e-5)
+
+
+@pytest.mark.eq("eq-saddle")
+@pytest.mark.eq("eq-envelope")
+@pytest.mark.parametrize("link", LINKS)
+def test_library_loss_is_the_saddle_point_loss_and_its_gradient_is_z_minus_y(scratch, link):
+    """With a target that does not satisfy the constraint; where it does, the matched loss at the shifted logits."""
+    u, A, b, sigma = problem(scratch, link, 6)
+    head = lablib.DualHead(A, link)
+    lam, _ = scratch["solve"](scratch["POTENTIALS"][link], u, A, b)
+    shifted, other = u + A.T @ lam, sigma(torch.randn(5, generator=torch.Generator().manual_seed(9)).abs())
+    for y in (other, sigma(u.abs())):
+        expected = potential(link, shifted) - y @ u - b @ lam + conjugate(link, y.numpy())
+        leaf = u.clone().requires_grad_()
+        loss = head.loss(leaf, y, b)
+        torch.testing.assert_close(loss.detach(), expected, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(torch.autograd.grad(loss, leaf)[0], sigma(shifted) - y, atol=1e-9, rtol=1e-9)
+    own = A @ other
+    lam, _ = scratch["solve"](scratch["POTENTIALS"][link], u, A, own)
+    matched = potential(link, u + A.T @ lam) - other @ (u + A.T @ lam) + conjugate(link, other.numpy())
+    torch.testing.assert_close(head.loss(u, other, own), matched, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.eq("eq-dual-ray")
