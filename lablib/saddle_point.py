@@ -654,7 +654,7 @@ class DualHead(nn.Module):
         (tensor([0.6931]), tensor(0.6931))
         """
         *_, z, info, batch = self._solve(u, b, A, warm_start, strict, return_info or not strict)
-        z = z.reshape(*batch, -1).to(u.dtype)
+        z = z.reshape(*batch, z.shape[-1]).to(u.dtype)
         return (z, info) if return_info or not strict else z
 
     def multipliers(
@@ -671,7 +671,7 @@ class DualHead(nn.Module):
         tensor([1.5000])
         """
         _, _, _, lam, _, _, _, info, batch = self._solve(u, b, A, warm_start, strict, True)
-        return lam.reshape(*batch, -1).to(u.dtype), info
+        return lam.reshape(*batch, lam.shape[-1]).to(u.dtype), info
 
     def loss(
         self,
@@ -699,7 +699,7 @@ class DualHead(nn.Module):
         >>> head = DualHead(torch.ones(1, 2))
         >>> u, y = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0])
         >>> head.loss(u, y, torch.tensor([1.0])), head.loss(u, y, torch.tensor([1.0]), objective="matched")
-        (tensor(0.9481), tensor(0.9481))
+        (tensor(0.9482), tensor(0.9482))
         """
         if reduction not in ("mean", "sum", "none"):
             raise InputError(f"reduction is {reduction!r}: expected 'mean', 'sum' or 'none'")

@@ -427,7 +427,7 @@ MISS = Prediction(
     ),
     otherwise="The penalty acts while training. Nothing holds a new image to its sums.",
     hints=("Think of images that were not trained on.", "Sixteen equations, each to two digits."),
-    right="Nearly every image misses. The penalty made the misses smaller and did not end them.",
+    right="Nearly every image misses. The weight with the best loss hardly moves the sums.",
 )
 
 EXERCISES = (SIGN, RESIDUAL, NEWTON, BACKWARD, COUNT, FORCED, RANK, MISS)
