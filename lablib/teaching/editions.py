@@ -10,7 +10,8 @@ before its region. What stands between ``### BEGIN HIDDEN TESTS`` and ``### END 
 from which a learner's machine installs lablib is the repository's, as ``_config.yml`` has it.
 
 Both editions store what they print. A live widget needs a kernel, so in its place a sentence is stored; and where the
-cell's metadata has ``{"lablib": {"page": {...}}}``, the explorer in that state, which moves in the book with no kernel.
+cell's metadata has ``{"lablib": {"page": {"widget": "explorer", ...}}}``, that widget in the state that follows, which
+moves in the book with no kernel: the function of that name in the module of that name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import importlib
 import os
 import re
 import sys
@@ -100,13 +102,12 @@ def digest(notebook: NotebookNode) -> str:
 
 
 def in_place_of_widget(cell: NotebookNode) -> dict[str, str]:
-    """What is stored where a live widget was: a sentence, and the explorer that the cell names, if it names one."""
+    """What is stored where a live widget was: a sentence, and the page version that the cell names, if any."""
     data = {"text/plain": IN_PLACE_OF_A_WIDGET}
-    page = cell.metadata.get("lablib", {}).get("page")
-    if page is not None:
-        from lablib.teaching.explorer import explorer
-
-        data["text/html"] = explorer(**page)._repr_html_()
+    page = dict(cell.metadata.get("lablib", {}).get("page", {}))
+    if name := page.pop("widget", None):
+        module = importlib.import_module(f"lablib.teaching.{name}")
+        data["text/html"] = getattr(module, name)(**page)._repr_html_()
     return data
 
 

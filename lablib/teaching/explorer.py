@@ -29,19 +29,18 @@ hit, not only approached.
 
 from __future__ import annotations
 
-import hashlib
-import html
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lablib import sets
 
-__all__ = ["SETS", "Explorer", "Picture", "explore", "explorer", "live", "still"]
+from . import widget
+from .widget import fixed
+
+__all__ = ["SETS", "Picture", "explore", "explorer", "live", "still"]
 
 SETS = {
     "box": "Box",
@@ -116,13 +115,16 @@ def explore(set: str, y: Point, size: float = 1.0) -> dict[str, Any]:
     }
 
 
-def explorer(set: str = "l1ball", y: Point = (1.375, 0.75), size: float = 1.0) -> Explorer:
+def explorer(set: str = "l1ball", y: Point = (1.375, 0.75), size: float = 1.0) -> widget.Widget:
     """Return the explorer as HTML that moves by mouse, touch and keyboard with no kernel; it starts in this state.
 
     >>> explorer("simplex", (1.5, 0.25))
     Explorer(set='simplex', y=(1.5, 0.25), size=1.0)
     """
-    return Explorer(*_state(set, y, size))
+    key, y, size = _state(set, y, size)
+    return widget.Widget(
+        f"Explorer(set={key!r}, y={y}, size={size})", lambda: _markup(explore(key, y, size), moves=True)
+    )
 
 
 def live(set: str = "l1ball", y: Point = (1.375, 0.75), size: float = 1.0) -> Any:
@@ -131,46 +133,14 @@ def live(set: str = "l1ball", y: Point = (1.375, 0.75), size: float = 1.0) -> An
     >>> [part.description for part in live().children][:4]
     ['set', 'y₁', 'y₂', 'size s']
     """
-    try:
-        import ipywidgets
-    except ImportError as error:
-        raise ImportError(
-            "explorer.live() needs ipywidgets: pip install ipywidgets. explorer.explorer() does not."
-        ) from error
     key, (y1, y2), size = _state(set, y, size)
-    wide = ipywidgets.Layout(width="min(26rem, 100%)")
-
-    def slider(low: float, high: float, step: float, value: float, description: str) -> Any:
-        return ipywidgets.FloatSlider(
-            value=value, min=low, max=high, step=step, description=description, readout_format=".2f", layout=wide
-        )
-
-    menu = ipywidgets.Dropdown(options=[(v, k) for k, v in SETS.items()], value=key, description="set", layout=wide)
-    first = slider(-REACH, REACH, 1 / GRID, y1, "y₁")
-    second = slider(-REACH, REACH, 1 / GRID, y2, "y₂")
-    scale = slider(*SIZES, 1 / 8, size, "size s")
-    picture = ipywidgets.HTML()
-
-    def show(_change: Any = None) -> None:
-        picture.value = _markup(explore(menu.value, (first.value, second.value), scale.value), moves=False)
-
-    for control in (menu, first, second, scale):
-        control.observe(show, names="value")
-    show()
-    return ipywidgets.VBox([menu, first, second, scale, picture])
-
-
-class Explorer:
-    """The explorer in one starting state; a notebook shows it through `_repr_html_`."""
-
-    def __init__(self, set: str, y: Point, size: float) -> None:
-        self.set, self.y, self.size = set, y, size
-
-    def __repr__(self) -> str:
-        return f"Explorer(set={self.set!r}, y={self.y}, size={self.size})"
-
-    def _repr_html_(self) -> str:
-        return _markup(explore(self.set, self.y, self.size), moves=True)
+    controls = [
+        widget.live_menu("set", SETS, key),
+        widget.live_slider("y₁", -REACH, REACH, 1 / GRID, y1),
+        widget.live_slider("y₂", -REACH, REACH, 1 / GRID, y2),
+        widget.live_slider("size s", *SIZES, 1 / 8, size),
+    ]
+    return widget.live_box(controls, lambda key, y1, y2, size: _markup(explore(key, (y1, y2), size), moves=False))
 
 
 @dataclass(frozen=True)
@@ -203,10 +173,10 @@ def still(title: str = STILL_TITLE) -> Picture:
     x = ball.project(y)
 
     def at(p: Any) -> str:
-        return f"{_fixed(260 + 140 * float(p[0]), 1, '-')} {_fixed(250 - 140 * float(p[1]), 1, '-')}"
+        return f"{fixed(260 + 140 * float(p[0]), 1, '-')} {fixed(250 - 140 * float(p[1]), 1, '-')}"
 
     def breaks(p: Any) -> str:
-        return _fixed(float(ball.violation(p)), 2)
+        return fixed(float(ball.violation(p)), 2)
 
     def text(place: str, strong: str, plain: str) -> str:
         left, top, anchor = place.split()
@@ -230,7 +200,7 @@ def still(title: str = STILL_TITLE) -> Picture:
     return Picture(
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ex-still" viewBox="0 0 520 500" role="img" '
         f'aria-label="{title}">'
-        f"<style>\n{_shipped('still.css')}</style>"
+        f"<style>\n{widget.shipped('still.css')}</style>"
         '<rect class="paper" width="520" height="500" rx="12"/>'
         + "".join(f'<path class="{name}" d="{d}"/>' for name, d in paths.items())
         + text("508 34 end", "raw prediction", f"breaks the constraint by {breaks(y)}")
@@ -271,7 +241,7 @@ def _lablib_set(key: str, s: float) -> Any:
 
 
 def _shape(key: str, s: float) -> Shape:
-    n = _fixed(s, 2)
+    n = fixed(s, 2)
     positive = [((-1.0, 0.0), 0.0, "x₁ ≥ 0"), ((0.0, -1.0), 0.0, "x₂ ≥ 0")]
     if key == "box":
         names = (f"x₁ ≤ {n}", f"x₂ ≤ {n}", f"x₁ ≥ −{n}", f"x₂ ≥ −{n}")
@@ -290,7 +260,7 @@ def _shape(key: str, s: float) -> Shape:
     if key == "affine":
         return Shape(equal, [], [(s + 8, -4.0), (s - 8, 4.0)], f"x₁ + 2x₂ = {n}")
     cap = 0.75 * s
-    c = _fixed(cap, 2)
+    c = fixed(cap, 2)
     rows = [*positive, ((1.0, 0.0), cap, f"x₁ ≤ {c}"), ((0.0, 1.0), cap, f"x₂ ≤ {c}")]
     return Shape(equal, rows, [(cap, 0.125 * s), (0.0, 0.5 * s)], f"x₁ + 2x₂ = {n},  0 ≤ x₁, x₂ ≤ {c}")
 
@@ -328,15 +298,8 @@ def _unit(d: Point) -> Point:
 # --- what is drawn and said; explorer.js says the same in JavaScript --------------------------------------------------
 
 
-def _fixed(value: float, digits: int, minus: str = "−") -> str:
-    """Write `value` with so many decimals, rounded half up in a way that JavaScript can repeat to the last digit."""
-    ten = 10**digits
-    n = math.floor(abs(value) * ten + 0.5 + 1e-6)
-    return (minus if value < 0 and n > 0 else "") + str(n // ten) + (f".{n % ten:0{digits}d}" if digits else "")
-
-
 def _at(p: Point) -> tuple[str, str]:
-    return _fixed(HALF + SCALE * p[0], 1, "-"), _fixed(HALF - SCALE * p[1], 1, "-")
+    return fixed(HALF + SCALE * p[0], 1, "-"), fixed(HALF - SCALE * p[1], 1, "-")
 
 
 def _path(points: list[Point], end: str = "") -> str:
@@ -344,7 +307,7 @@ def _path(points: list[Point], end: str = "") -> str:
 
 
 def _circle(p: Point, r: float) -> str:
-    d, span = _fixed(SCALE * r, 1), _fixed(2 * SCALE * r, 1)
+    d, span = fixed(SCALE * r, 1), fixed(2 * SCALE * r, 1)
     return f"M{' '.join(_at(_along(p, -r, (1, 0))))}a{d} {d} 0 1 0 {span} 0a{d} {d} 0 1 0 -{span} 0Z"
 
 
@@ -407,10 +370,10 @@ def _scene(state: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("y", "transform", f"translate({' '.join(_at(y))})"),
         ("label-x", "x", label_x[0]),
         ("label-x", "y", label_x[1]),
-        ("label-x", "text", "" if inside else f"projected x: {_fixed(state['violation_x'], 3)}"),
+        ("label-x", "text", "" if inside else f"projected x: {fixed(state['violation_x'], 3)}"),
         ("label-y", "x", label_y[0]),
         ("label-y", "y", label_y[1]),
-        ("label-y", "text", f"{'y = x' if inside else 'raw y'}: off by {_fixed(state['violation_y'], 3)}"),
+        ("label-y", "text", f"{'y = x' if inside else 'raw y'}: off by {fixed(state['violation_y'], 3)}"),
     ]
 
 
@@ -420,13 +383,13 @@ def _words(state: dict[str, Any]) -> list[tuple[str, str]]:
     shape = _shape(key, state["size"])
 
     def pair(p: Point) -> str:
-        return f"({_fixed(p[0], 2)},\N{NO-BREAK SPACE}{_fixed(p[1], 2)})"
+        return f"({fixed(p[0], 2)},\N{NO-BREAK SPACE}{fixed(p[1], 2)})"
 
-    off_y, off_x = _fixed(state["violation_y"], 3), _fixed(state["violation_x"], 3)
+    off_y, off_x = fixed(state["violation_y"], 3), fixed(state["violation_x"], 3)
     edge = "an edge" if not shape.equal else "the whole line" if key == "affine" else "the whole segment"
     face = ("a corner", edge, "the whole set")[dimension]
     image = ("a point", "a segment", "itself")[dimension]
-    (j11, j12), (j21, j22) = ([_fixed(v, 2) for v in row] for row in state["jacobian"])
+    (j11, j12), (j21, j22) = ([fixed(v, 2) for v in row] for row in state["jacobian"])
     reaches = pair(state["descent"]) if math.hypot(*state["descent"]) >= NEAR else "nothing: training stands still"
     choice = "; at this kink a larger image is legal too" if state["kink"] else ""
     return [
@@ -480,19 +443,19 @@ def _picture(state: dict[str, Any], moves: bool) -> str:
         place = values[part]
         return f'<text data-part="{part}" x="{place["x"]}" y="{place["y"]}">{place["text"]}</text>'
 
-    axes = '<path class="ex-axis" d="M0 240H480M240 0V480"/>' + "".join(
-        f'<text class="ex-tick" x="{_at((t, 0))[0]}" y="258">{_fixed(t, 0)}</text>'
-        f'<text class="ex-tick" x="226" y="{_fixed(HALF - SCALE * t + 5, 0)}">{_fixed(t, 0)}</text>'
+    axes = '<path class="w-axis" d="M0 240H480M240 0V480"/>' + "".join(
+        f'<text class="w-tick" x="{_at((t, 0))[0]}" y="258">{fixed(t, 0)}</text>'
+        f'<text class="w-tick" x="226" y="{fixed(HALF - SCALE * t + 5, 0)}">{fixed(t, 0)}</text>'
         for t in (-1, 1)
     )
-    names = '<text class="ex-tick" x="466" y="232">x₁</text><text class="ex-tick" x="258" y="16">x₂</text>'
+    names = '<text class="w-tick" x="466" y="232">x₁</text><text class="w-tick" x="258" y="16">x₂</text>'
     grip = ""
     if moves:
-        y1, y2 = (_fixed(v, 2) for v in state["y"])
+        y1, y2 = (fixed(v, 2) for v in state["y"])
         grip = (
-            ' class="ex-grip" tabindex="0" role="slider" aria-label="raw prediction y: arrow keys move it, with shift '
-            f'further" aria-valuemin="-1.75" aria-valuemax="1.75" aria-valuenow="{_fixed(state["y"][0], 2, "-")}" '
-            f'aria-valuetext="y₁ {y1}, y₂ {y2}" data-lm-suppress-shortcuts="true"'
+            f' {widget.GRIP} aria-label="raw prediction y: arrow keys move it, with shift '
+            f'further" aria-valuemin="-1.75" aria-valuemax="1.75" aria-valuenow="{fixed(state["y"][0], 2, "-")}" '
+            f'aria-valuetext="y₁ {y1}, y₂ {y2}"'
         )
     return (
         '<svg viewBox="0 0 480 480" role="group" aria-label="The plane: the feasible set, a raw prediction y, and its '
@@ -504,7 +467,7 @@ def _picture(state: dict[str, Any], moves: bool) -> str:
         f'<g data-group="gradient">{path("pull", "arrow")}{path("descent", "arrow")}</g>'
         f'<path class="ex-x" data-part="x" d="M-8 -8H8V8H-8Z" transform="{values["x"]["transform"]}"/>'
         f"{label('label-x')}{label('label-y')}</g>"
-        f'<g data-part="y" transform="{values["y"]["transform"]}"{grip}><circle class="ex-ring" r="24"/>'
+        f'<g data-part="y" transform="{values["y"]["transform"]}"{grip}><circle class="w-ring" r="24"/>'
         '<circle class="ex-y" r="11"/></g></svg>'
     )
 
@@ -512,57 +475,29 @@ def _picture(state: dict[str, Any], moves: bool) -> str:
 def _markup(state: dict[str, Any], moves: bool) -> str:
     """Return the explorer's HTML: with `moves` its controls and script too, else the picture and the read-out alone."""
     words = dict(_words(state))
-    flat = bool(_shape(state["set"], state["size"]).equal)
-    start = {"set": state["set"], "y": list(state["y"]), "size": state["size"]}
-    data = json.dumps(start, separators=(",", ":"))
-    name = hashlib.sha256(data.encode()).hexdigest()[:8]
-
-    lines = "".join(f'<dt>{title}</dt><dd data-part="{part}">{html.escape(words[part])}</dd>' for part, title in LINES)
-    tiles = "".join(
-        f'<div class="ex-tile">{title}<b data-part="violation-{part}">{words["violation-" + part]}</b></div>'
-        for part, title in (("y", "raw y"), ("x", "projected x"))
-    )
-    quiet = 'data-lm-suppress-shortcuts="true"'
-    box = f'<input type="checkbox" data-layer="%s" checked {quiet}>' if moves else ""
-    legend = "".join(
-        f"<label>{box.replace('%s', key)}"
-        f'<svg viewBox="0 0 34 18" aria-hidden="true">{mark}</svg><span>{text}</span></label>'
-        for key, (text, mark) in LAYERS.items()
-    )
-    controls = script = ""
-    if moves:
-        options = "".join(
-            f'<option value="{key}"{" selected" if key == state["set"] else ""}>{text}</option>'
-            for key, text in SETS.items()
+    y1, y2 = state["y"]
+    return widget.page(
+        "explorer",
+        {"set": state["set"], "y": list(state["y"]), "size": state["size"]},
+        _picture(state, moves)
+        + widget.tiles(
+            "violation: how far the constraint is broken",
+            [
+                ("violation-y", "raw y", words["violation-y"]),
+                ("violation-x", "projected x", words["violation-x"]),
+            ],
         )
-        y1, y2 = state["y"]
-        ranges = "".join(
-            f'<label><span>{title}</span><input type="range" data-input="{part}" min="{low}" max="{high}" '
-            f'step="{step}" value="{value}" {quiet}><output data-part="value-{part}">{_fixed(value, 2)}</output>'
-            "</label>"
-            for part, title, low, high, step, value in (
-                ("y1", "y₁", -REACH, REACH, 1 / GRID, y1),
-                ("y2", "y₂", -REACH, REACH, 1 / GRID, y2),
-                ("size", "size s", *SIZES, 1 / 8, state["size"]),
-            )
-        )
-        controls = (
-            f'<div class="ex-controls"><label><span>set</span><select data-input="set" {quiet}>{options}</select>'
-            f"</label>{ranges}<p>Drag y until its arrow vanishes: there, training stands still.</p></div>"
-        )
-        script = f"<script>\n{_shipped('explorer.js')}</script>"
-    feasible = str(state["violation_y"] < NEAR).lower()
-    return (
-        f'<div id="explorer-{name}" data-widget="explorer" data-state="{html.escape(data)}" '
-        f'data-flat="{str(flat).lower()}" data-rank="{state["face_dimension"]}" data-feasible="{feasible}">'
-        f'<style>\n{_shipped("explorer.css")}</style><div class="ex-row">'
-        f'<div class="ex-picture">{_picture(state, moves)}'
-        '<p class="ex-caption">violation: how far the constraint is broken</p>'
-        f'<div class="ex-tiles">{tiles}</div><div class="ex-legend">{legend}</div></div>'
-        f'<div class="ex-panel">{controls}<div data-readout aria-live="polite"><dl>{lines}</dl></div>'
-        f"</div></div></div>{script}"
+        + widget.legend(LAYERS, moves),
+        widget.menu("set", "set", SETS, state["set"])
+        + widget.slider("y1", "y₁", -REACH, REACH, 1 / GRID, y1)
+        + widget.slider("y2", "y₂", -REACH, REACH, 1 / GRID, y2)
+        + widget.slider("size", "size s", *SIZES, 1 / 8, state["size"])
+        + "<p>Drag y until its arrow vanishes: there, training stands still.</p>",
+        widget.readout([(part, title, words[part]) for part, title in LINES]),
+        {
+            "flat": str(bool(_shape(state["set"], state["size"]).equal)).lower(),
+            "rank": str(state["face_dimension"]),
+            "feasible": str(state["violation_y"] < NEAR).lower(),
+        },
+        moves,
     )
-
-
-def _shipped(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")

@@ -187,7 +187,9 @@ def test_running_stores_true_outputs_and_nothing_that_changes(tmp_path):
 
 def test_a_live_widget_is_stored_as_one_that_needs_no_kernel_and_kept_fresh(root, monkeypatch):
     def add_widget(notebook):
-        notebook.cells.append(new_code_cell("live()", id="live", metadata={"lablib": {"page": {"set": "box"}}}))
+        notebook.cells.append(
+            new_code_cell("live()", id="live", metadata={"lablib": {"page": {"widget": "explorer", "set": "box"}}})
+        )
         notebook.cells[-1].execution_count = 5
         shown = {"data": editions.in_place_of_widget(notebook.cells[-1]), "execution_count": 5}
         notebook.cells[-1].outputs = [new_output("execute_result", **shown)]
@@ -196,12 +198,12 @@ def test_a_live_widget_is_stored_as_one_that_needs_no_kernel_and_kept_fresh(root
     for name in ("masters/small", "small"):
         rewrite(root / "labs" / f"{name}.ipynb", add_widget)
     assert editions.check(root) == []
-    explorer = importlib.import_module("lablib.teaching.explorer")
+    explorer, widget = (importlib.import_module(f"lablib.teaching.{name}") for name in ("explorer", "widget"))
     before = explorer.explorer(set="box")._repr_html_()
     assert before in [
         o["data"].get("text/html") for o in nbformat.read(root / "labs" / "small.ipynb", 4).cells[-1].outputs
     ]
-    monkeypatch.setattr(explorer.Explorer, "_repr_html_", lambda self: "<p>new</p>")
+    monkeypatch.setattr(widget.Widget, "_repr_html_", lambda self: "<p>new</p>")
     assert [line.split(":")[1] for line in editions.check(root)] == [
         " STALE, a widget has changed since it was stored"
     ] * 2

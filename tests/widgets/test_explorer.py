@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from lablib.teaching import explorer
+from lablib.teaching import explorer, widget
 from lablib.teaching.figures import PALETTE
 
 EXPLORER = '[data-widget="explorer"]'
@@ -202,10 +202,10 @@ def test_first_state_shows_without_script(show, start):
     assert still.locator(f'{EXPLORER} [data-part="y"]').bounding_box()["width"] > 10
     said = dict(explorer._words(explorer.explore(**start)))
     assert said["violation"].split()[1] in readout(still)
-    assert not still.locator(f"{EXPLORER} .ex-controls").is_visible()
+    assert not still.locator(f"{EXPLORER} .w-controls").is_visible()
     moving = show(html)
-    assert moving.locator(f"{EXPLORER} .ex-controls").is_visible()
-    for part in (".ex-picture", "[data-readout]"):
+    assert moving.locator(f"{EXPLORER} .w-controls").is_visible()
+    for part in (".w-picture", "[data-readout]"):
         assert still.inner_html(f"{EXPLORER} {part}") == moving.inner_html(f"{EXPLORER} {part}")
 
 
@@ -360,8 +360,8 @@ def contrast(a, b):
 
 
 def test_colours_have_contrast_and_come_from_the_palette():
-    blocks = re.findall(r"\{([^{}]*--ex-paper:[^{}]*)\}", explorer._shipped("explorer.css"))
-    modes = [dict(re.findall(r"--ex-(\w+):\s*(#\w{6})", block)) for block in blocks]
+    blocks = re.findall(r"\{([^{}]*--w-paper:[^{}]*)\}", widget.shipped("widget.css"))
+    modes = [dict(re.findall(r"--w-(\w+):\s*(#\w{6})", block)) for block in blocks]
     assert len(modes) == 3 and modes[1] == modes[2] and luminance(modes[1]["paper"]) < luminance(modes[0]["paper"])
     for colours in modes:
         for name in ("ink", "muted"):
@@ -407,7 +407,7 @@ def test_axe_finds_no_fault(show, scheme):
 def test_fits_the_screen_and_the_finger(show, width):
     page = show(explorer.explorer(**START)._repr_html_(), width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    targets = page.locator(f'{EXPLORER} :is(select, input[type="range"], label, .ex-ring)')
+    targets = page.locator(f'{EXPLORER} :is(select, input[type="range"], label, .w-ring)')
     for target in targets.all():
         box = target.bounding_box()
         assert box["width"] >= 24 and box["height"] >= 24
