@@ -467,12 +467,8 @@ class _Quadratic:
 
 
 def _times(P: Tensor, x: Tensor) -> Tensor:
-    """Multiply symmetric matrices with vectors; on the CPU a batched product of this shape loses to plain sums."""
-    if P.dim() == 2:
-        return x @ P
-    if P.device.type == "cpu":
-        return (P * x.unsqueeze(-2)).sum(-1)
-    return (P @ x.unsqueeze(-1)).squeeze(-1)
+    """Multiply symmetric matrices with vectors, as rows: ten times faster on a CPU than the product with columns."""
+    return x @ P if P.dim() == 2 else (x.unsqueeze(-2) @ P).squeeze(-2)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -506,14 +502,14 @@ class _Units:
         self.scale = (size / weights).expand(x.shape)
         share = x / torch.where(self.scale == 0, 1.0, self.scale)
         if self.signed:
-            rest = (1 - share.abs().sum(-1, keepdim=True)).clamp(min=0) / 2
+            rest = _unused(share.abs()) / 2
             share = torch.cat([share.clamp(min=0), (-share).clamp(min=0)], -1)
             spread = torch.zeros_like(share)
             spread[..., 0:1], spread[..., n : n + 1] = rest, rest  # what is left cancels on one pair
             share = share + spread
         else:
             spread = torch.zeros_like(share)
-            spread[..., 0:1] = (1 - share.sum(-1, keepdim=True)).clamp(min=0)  # total 0
+            spread[..., 0:1] = _unused(share)  # total 0
             share = share + spread
         self.weights = share
 
@@ -539,25 +535,27 @@ class _Units:
         key = scores.argmax(-1, keepdim=True)
         return self._vertex(key), key, self.weights.gather(-1, key)
 
-    def shift(self, keep, key_up, up, key_down=None, down=None, dropped=None):
+    def shift(self, keep, up_key, up, down_key, down, dropped):
         """Scale all weights by ``keep``, add ``up`` at one vertex and take ``down`` from another."""
-        w = (keep * self.weights).scatter_add(-1, key_up, up)
-        if key_down is not None:
-            w = w.scatter_add(-1, key_down, -down)
-            w = torch.where(dropped & (torch.arange(w.shape[-1], device=w.device) == key_down), 0.0, w)
-        self.weights = w.clamp(min=0)
+        self.weights = _less(keep * self.weights, down_key, down, dropped).scatter_add(-1, up_key, up)
 
-    def fresh(self, keep):
-        """Make the weights sum to 1 in the rows to ``keep`` fresh, and return x from them."""
-        total = self.weights.sum(-1, keepdim=True)
-        self.weights = torch.where(keep, self.weights / total, self.weights)
+    def point(self):
+        """Return x, and its weights made to sum to 1."""
+        weights = self.weights / self.weights.sum(-1, keepdim=True)
         if not self.signed:
-            return self.scale * self.weights
-        up, down = self.weights.chunk(2, -1)
-        return self.scale * (up - down)
+            return self.scale * weights, weights
+        up, down = weights.chunk(2, -1)
+        return self.scale * (up - down), weights
 
     def take(self, rows):
+        """Leave out the other rows."""
         self.scale, self.weights = self.scale[rows], self.weights[rows]
+
+
+def _unused(share):
+    """Return what the shares leave of 1; what rounding leaves is nothing, or a step would be spent on moving it."""
+    rest = 1 - share.sum(-1, keepdim=True)
+    return torch.where(rest > 8 * share.shape[-1] * torch.finfo(share.dtype).eps, rest, 0.0)
 
 
 class _Atoms:
@@ -571,7 +569,7 @@ class _Atoms:
 
     def lowest(self, g):
         """Return the oracle's vertex; its slot is found when weight goes to it."""
-        s = self.oracle(g.detach())
+        s = self.oracle(g)
         return s, s
 
     def highest(self, g):
@@ -581,43 +579,44 @@ class _Atoms:
         point = self.points.gather(-2, key.unsqueeze(-1).expand(*key.shape, self.points.shape[-1])).squeeze(-2)
         return point, key, self.weights.gather(-1, key)
 
-    def shift(self, keep, s, up, key_down=None, down=None, dropped=None):
+    def shift(self, keep, s, up, down_key, down, dropped):
         """Scale all weights by ``keep``, add ``up`` at the point s and take ``down`` from a slot."""
-        same = ((self.points == s.unsqueeze(-2)).all(-1)) & (self.weights > 0)
-        known = same.any(-1, keepdim=True)
+        self.weights = _less(keep * self.weights, down_key, down, dropped)
         if self.spare == 0:
             self._make_room()
-            same = torch.nn.functional.pad(same, (0, self.weights.shape[-1] - same.shape[-1]))[
-                ..., : self.weights.shape[-1]
-            ]
-            same = ((self.points == s.unsqueeze(-2)).all(-1)) & (self.weights > 0)
         self.spare -= 1
-        slot = torch.where(known, same.int().argmax(-1, keepdim=True), self.weights.argmin(-1, keepdim=True))
+        same = (self.points == s.unsqueeze(-2)).all(-1) & (self.weights > 0)
+        # The first slot that holds s, else the lightest one, which is free.
+        slot = torch.where(same, -1.0, self.weights.detach()).argmin(-1, keepdim=True)
         new = (torch.arange(self.weights.shape[-1], device=s.device) == slot) & (up > 0)
         self.points = torch.where(new.unsqueeze(-1), s.unsqueeze(-2), self.points)
-        w = keep * self.weights
-        if key_down is not None:
-            w = w.scatter_add(-1, key_down, -down)
-            w = torch.where(dropped & (torch.arange(w.shape[-1], device=w.device) == key_down), 0.0, w)
-        self.weights = w.clamp(min=0).scatter_add(-1, slot, up)
+        self.weights = self.weights.scatter_add(-1, slot, up)
 
     def _make_room(self):
-        """Order the slots by use, and keep as many free ones as used ones."""
-        used = int((self.weights > 0).sum(-1).max())
+        """Order the slots by weight, and keep as many free ones as used ones."""
+        used = int((self.weights > 0).sum(-1).amax()) if self.weights.numel() else 1
         size = max(8, 2 * used)
-        order = self.weights.detach().argsort(-1, descending=True)[..., :used]
-        self.weights = torch.nn.functional.pad(self.weights.gather(-1, order), (0, size - used))
+        order = self.weights.detach().argsort(dim=-1, descending=True)[..., :used]
         wide = order.unsqueeze(-1).expand(*order.shape, self.points.shape[-1])
+        self.weights = torch.nn.functional.pad(self.weights.gather(-1, order), (0, size - used))
         self.points = torch.nn.functional.pad(self.points.gather(-2, wide), (0, 0, 0, size - used))
         self.spare = size - used
 
-    def fresh(self, keep):
-        """Make the weights sum to 1 in the rows to ``keep`` fresh, and return x from them."""
-        self.weights = torch.where(keep, self.weights / self.weights.sum(-1, keepdim=True), self.weights)
-        return (self.weights.unsqueeze(-2) @ self.points).squeeze(-2)
+    def point(self):
+        """Return x, and make its weights sum to 1."""
+        weights = self.weights / self.weights.sum(-1, keepdim=True)
+        return (weights.unsqueeze(-2) @ self.points).squeeze(-2), weights
 
     def take(self, rows):
+        """Leave out the other rows."""
         self.points, self.weights = self.points[rows], self.weights[rows]
+
+
+def _less(weights, key, down, dropped):
+    """Take ``down`` from the weight at ``key``; where ``dropped`` leave exactly 0."""
+    weights = weights.scatter_add(-1, key, -down)
+    there = torch.arange(weights.shape[-1], device=weights.device) == key
+    return torch.where(dropped & there, 0.0, weights).clamp(min=0)
 
 
 # -- the rollout
@@ -730,7 +729,9 @@ class _Rollout:
         if torch.is_grad_enabled() and self.x.requires_grad:
             return
         if self.rule.variant in ("away", "pairwise"):
-            self.x = torch.where(self.done, self.x, self.atoms.fresh(~self.done))
+            x, weights = self.atoms.point()
+            self.x = torch.where(self.done, self.x, x)
+            self.atoms.weights = torch.where(self.done, self.atoms.weights, weights)
         if self.rule.variant != "softmax":
             self.g = self.problem.gradient(self.x)
 
@@ -886,16 +887,16 @@ class _Face:
 
     def __init__(self, P: Tensor, free: Tensor, row: Tensor, whole: Tensor | None = None):
         self.P, self.groups = P, []
+        free, row = free.to(P.dtype), row.to(P.dtype)
         self.singular = torch.zeros(free.shape[:-1], dtype=torch.bool, device=free.device)
         n = free.shape[-1]
         count = free.sum(-1)
         plain = (count == n) & (row == 0).all(-1)
         self._group(plain, free, row, n, whole)
-        top = n
-        while top > 0:
-            part = ~plain & (count <= top) & (count > top // 2)
-            self._group(part, free, row, int(torch.where(part, count, 0).amax()) if len(count) else 0)
-            top //= 2
+        while n > 0:
+            part = ~plain & (count <= n) & (count > n // 2)
+            self._group(part, free, row, int((count * part).sum() and (count * part).amax()))
+            n //= 2
 
     def _group(self, part, free, row, size, whole=None):
         """Factor the faces of the rows ``part``; ``whole`` is the factor of all of P, where it is known."""
@@ -903,50 +904,52 @@ class _Face:
         if len(rows) == 0 or size == 0:
             return
         free, row = free[rows], row[rows]
-        index = free.argsort(dim=-1, descending=True, stable=True)[:, :size]
-        i, j = index.unsqueeze(-1), index.unsqueeze(-2)
         if size == free.shape[-1]:
             index, M = None, (self.P.expand(len(rows), *self.P.shape) if self.P.dim() == 2 else self.P[rows])
         else:
+            index = free.argsort(dim=-1, descending=True, stable=True)[:, :size]
+            i, j = index.unsqueeze(-1), index.unsqueeze(-2)
             M = self.P[i, j] if self.P.dim() == 2 else self.P[rows.view(-1, 1, 1), i, j]
             free, row = free.gather(-1, index), row.gather(-1, index)
-        row = row * free
         if bool((free == 0).any()):
-            M = M * (i_free := free.unsqueeze(-1)) * i_free.mT + torch.diag_embed(1 - free)
-        square = _dot(row, row).squeeze(-1)
-        normal = None
-        if bool((square > 0).any()):
-            mean = (M.diagonal(dim1=-2, dim2=-1) * free).sum(-1) / free.sum(-1)
-            lift = torch.where(square > 0, mean / torch.where(square > 0, square, 1.0), 0.0).sqrt().unsqueeze(-1) * row
+            M = M * free.unsqueeze(-1) * free.unsqueeze(-2) + torch.diag_embed(1 - free)
+        row = row * free
+        square = _dot(row, row)
+        tied = bool((square > 0).any())
+        if tied:
+            mean = _dot(M.diagonal(dim1=-2, dim2=-1), free) / free.sum(-1, keepdim=True)
+            lift = (mean / torch.where(square > 0, square, 1.0)).sqrt() * row
             M = M + lift.unsqueeze(-1) * lift.unsqueeze(-2)
-        if whole is not None and normal is None and index is None:
-            factor, failed = whole[0].expand(M.shape) if self.P.dim() == 2 else whole[0][rows], None
+        if whole is not None and not tied and index is None:
+            factor = whole.expand(M.shape) if whole.dim() == 2 else whole[rows]
         else:
-            factor, failed = torch.linalg.cholesky_ex(M)
-        pivot = factor.diagonal(dim1=-2, dim2=-1).square()
-        small = ~(pivot.amin(-1) > 8 * M.shape[-1] * torch.finfo(M.dtype).eps * M.diagonal(dim1=-2, dim2=-1).amax(-1))
-        self.singular[rows] = small if failed is None else small | (failed > 0)
-        if bool((square > 0).any()):
-            normal = torch.cholesky_solve(row.unsqueeze(-1), factor).squeeze(-1)
+            factor = torch.linalg.cholesky_ex(M)[0]
+        # A pivot that is rounding, or NaN after a pivot that was not positive, tells that P is singular on the face.
+        pivot, largest = factor.diagonal(dim1=-2, dim2=-1).square(), M.diagonal(dim1=-2, dim2=-1).amax(-1)
+        bad = ~(pivot.amin(-1) > 8 * M.shape[-1] * torch.finfo(M.dtype).eps * largest)
+        self.singular[rows] = bad
+        if bool(bad.any()):
+            eye = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)
+            factor, M = (torch.where(bad[:, None, None], eye, t) for t in (factor, M))
+        normal = torch.cholesky_solve(row.unsqueeze(-1), factor).squeeze(-1) if tied else None
         self.groups.append((rows, index, free, row, factor, M, normal))
 
-    def solve(self, v: Tensor) -> Tensor:
-        """Return the u of each row of v, shape (..., B, n); 0 off the face."""
+    def solve(self, v: Tensor, refine: bool = True) -> Tensor:
+        """Return the u of each row of v, shape (..., B, n); 0 off the face.
+
+        ``refine``: for float32, correct by a residual in float64, which gives back the digits that P's condition costs.
+        """
         out = torch.zeros_like(v)
         for rows, index, free, row, factor, M, normal in self.groups:
             r = v[..., rows, :]
-            if index is not None:
-                wide = index.expand(*r.shape[:-1], index.shape[-1])
-                r = r.gather(-1, wide)
-            r = r * free
+            place = None if index is None else index.expand(*r.shape[:-1], index.shape[-1])
+            r = free * (r if index is None else r.gather(-1, place))
             u = _on_row(r, row, factor, normal)
-            if M.dtype is torch.float32:  # residuals in float64 give back the digits that P's condition costs
-                wide_M = M.double()
-                for _ in range(2):
-                    rest = r.double() - _times(wide_M, u.double())
-                    u = u + _on_row(rest.float(), row, factor, normal)
+            if refine and M.dtype is torch.float32:
+                u = u + _on_row((r.double() - _times(M.double(), u.double())).float(), row, factor, normal)
+            u = free * u
             if index is not None:
-                u = torch.zeros_like(out[..., rows, :]).scatter_add(-1, wide, u * free)
+                u = torch.zeros_like(out[..., rows, :]).scatter(-1, place, u)
             out = out.index_copy(-2, rows, u)
         return out
 
@@ -968,117 +971,150 @@ def _on_row(r, row, factor, normal):
     return u - _dot(row, u) / _dot(row, normal).clamp(min=torch.finfo(r.dtype).tiny) * normal  # eq: eq-fw-face-system
 
 
-def _exact(P: Tensor, q: Tensor, s: ConvexSet, whole, definite: Tensor, rule: _Rule):
-    """Minimise ``1/2 x'Px + q'x`` over a set with a projection; return x, its face and the SolveInfo.
+class _FaceSearch:
+    """Minimise ``1/2 x'Px + q'x`` over a set with faces of one row, by searching the face of the solution.
 
-    Accelerated projected steps (FISTA, restarted where it turns uphill) find the face; every few steps the linear
-    system of the present face is solved, and a solution that projects to itself after a gradient step is the answer.
-    A solution that does not is still a better place to go on from, if it is lower.
+    Newton rounds: minimise on the face of x, take a gradient step from there and project, which gives the next face.
+    When a point projects to itself it is the solution. These rounds end after two or three where P is well
+    conditioned; else they may go in circles, so that accelerated projected steps (FISTA, restarted where it turns
+    uphill) go on from the lowest point so far, and rounds are tried again every few steps. Rounds are judged in
+    float64, so that the wrong sign of a multiplier is not hidden by rounding.
     """
-    total, n = q.shape
-    eps = torch.finfo(q.dtype).eps
-    relative = rule.relative(q.dtype)
-    clock = _Clock(rule)
-    names = torch.arange(total, device=q.device)
-    out, groups = torch.zeros_like(q), []
-    singular = torch.zeros(total, dtype=torch.bool, device=q.device)
-    done, steps = torch.zeros_like(singular), torch.zeros_like(names)
-    whole_set, whole_problem = s, _Quadratic(P, q)
-    allowed = torch.zeros(total, dtype=torch.float64, device=q.device)
 
-    minimum = torch.where(definite.unsqueeze(-1), -torch.cholesky_solve(q.unsqueeze(-1), whole[0]).squeeze(-1), 0.0)
-    x, active, _ = s.solve(minimum, tol=None, max_steps=None, element="lowest")
-    inside = (x == minimum).all(-1) & definite
-    L = P.diagonal(dim1=-2, dim2=-1).mean(-1).expand(total).unsqueeze(-1).clamp(min=torch.finfo(q.dtype).tiny)
-    y, t = x, torch.ones_like(L)
-    Px = Py = _times(P, x)
-    k, look = 0, 0
-    try:
-        while True:
-            if k == look or k >= rule.max_steps:
-                # At the start only a minimiser that lies inside is worth a factor, which is there already.
-                part = inside.nonzero().squeeze(-1) if k == 0 else None
-                if part is None or len(part):
-                    found = _polish(P, q, s, x, active, L, whole, part)
-                    z, face, right, gap, size, rows = found
-                    limit = relative * size if rule.tol is None else torch.full_like(size, rule.tol)
-                    close = gap <= limit
-                    over = right | close
-                    here = names[rows]
-                    allowed[here] = limit
-                    out[here] = torch.where(right.unsqueeze(-1), z, x[rows])
-                    gone = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-                    gone[rows[over]] = True
-                    groups += face.take(over, here)
-                    singular[here[over]] = face.singular[over]
-                    done[here[over]], steps[here] = True, k
-                    # From a solution on a wrong face, the projection is often lower than where the steps have come to.
-                    if part is None:
-                        z, _, _ = s.solve(z, tol=None, max_steps=None, element="lowest")
-                        Pz = _times(P, z)
-                        lower = _dot(0.5 * Pz + q, z) < _dot(0.5 * Px + q, x)
-                        x, y = torch.where(lower, z, x), torch.where(lower, z, y)
-                        Px, Py, t = torch.where(lower, Pz, Px), torch.where(lower, Pz, Py), torch.where(lower, 1.0, t)
-                    stay = (~gone).nonzero().squeeze(-1)
-                    if len(stay) < len(gone):
-                        names, x, y, Px, Py, L, t, q = (a[stay] for a in (names, x, y, Px, Py, L, t, q))
-                        s = _take(s, stay)
-                        if P.dim() == 3:
-                            P, whole = P[stay], (whole[0][stay],)
-                clock.count(k, len(names))
-                if len(names) == 0 or k >= rule.max_steps:
+    def __init__(self, P, q, s, whole, definite, rule):
+        self.rule, self.whole_batch = rule, (_Quadratic(P, q), s)
+        self.P, self.q, self.s, self.factor = P, q, s, whole
+        self.wide = P.double()
+        self.names = torch.arange(len(q), device=q.device)
+        self.x = torch.zeros_like(q)  # the answers
+        self.groups = []
+        self.singular, self.done = (torch.zeros(len(q), dtype=torch.bool, device=q.device) for _ in range(2))
+        self.steps = torch.zeros_like(self.names)
+        self.allowed = torch.zeros(len(q), dtype=torch.float64, device=q.device)
+        minimum = torch.cholesky_solve(-q.unsqueeze(-1), whole).squeeze(-1)
+        minimum = torch.where(definite.unsqueeze(-1) & minimum.isfinite(), minimum, 0.0)
+        self.z, self.active = s.solve_traced(minimum, "lowest")
+        mean = P.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=torch.finfo(q.dtype).tiny)
+        self.L = mean.expand(len(q)).unsqueeze(-1)
+        self.Pz = _times(P, self.z)
+        self._restart(torch.ones_like(self.L, dtype=torch.bool), self.z, self.Pz)
+
+    def run(self):
+        """Search until every row is done, or the limit; return the points, the faces and the SolveInfo."""
+        rule, clock = self.rule, _Clock(self.rule)
+        k = look = 0
+        try:
+            while True:
+                if k == look or k >= rule.max_steps:
+                    self._rounds(k)
+                    clock.count(k, len(self.names))
+                    if len(self.names) == 0 or k >= rule.max_steps:
+                        break
+                    look = k + max(8, k // 2)
+                self._accelerate()
+                k += 1
+        except KeyboardInterrupt:
+            rule.interrupted = True
+        self.x[self.names], self.steps[self.names] = self.z, k
+        problem, s = self.whole_batch
+        face = object.__new__(_Face)
+        face.groups, face.singular = self.groups, self.singular
+        gap = s.gap(self.x - problem.gradient(self.x), self.x)
+        rule.allowed = self.allowed
+        message = "interrupted" if rule.interrupted else ""
+        return self.x, face, SolveInfo(self.done, self.steps, s.violation(self.x), gap, message)
+
+    def _rounds(self, k):
+        """Take Newton rounds while they make progress; retire the rows that they solve."""
+        x, active, before = self.z.double(), self.active, None
+        eps = torch.finfo(self.q.dtype).eps
+        for _ in range(8):
+            if len(self.names) == 0:
+                return
+            wide, s, L = _Quadratic(self.wide, self.q.double()), self.s.to(torch.float64), self.L.double()
+            face = _Face(self.P, *self.s.frame(x.to(self.q.dtype), active), self.factor)
+            z = x
+            for _ in range(2):  # the second time for the digits that float32 leaves out
+                u = face.solve(-wide.gradient(z).to(self.q.dtype), refine=False).double()
+                z = z + torch.where(face.singular.unsqueeze(-1), 0.0, u)
+                if self.q.dtype is torch.float64:
                     break
-                look = k + max(4, k // 4)
-            z, active, _ = s.solve(y - (Py + q) / L, tol=None, max_steps=None, element="lowest")
-            Pz = _times(P, z)
-            d = z - y
-            square, curve = _dot(d, d), _dot(d, Pz - Py)
-            steep = curve > L * square * (1 + 1e-3) + eps * _dot(z.abs(), Pz.abs())
-            L = torch.where(steep, 1.2 * curve / torch.where(square > 0, square, 1.0), L)
-            turn = _dot(y - z, z - x) > 0
-            t = torch.where(turn & ~steep, 1.0, t)
-            after = (1 + (1 + 4 * t * t).sqrt()) / 2
-            beta = torch.where(turn, 0.0, (t - 1) / after)
-            # Where L was too small the step does not count: go again from y with the larger one.
-            y, Py = torch.where(steep, y, z + beta * (z - x)), torch.where(steep, Py, Pz + beta * (Pz - Px))
-            x, Px, t = torch.where(steep, x, z), torch.where(steep, Px, Pz), torch.where(steep, t, after)
-            k += 1
-    except KeyboardInterrupt:
-        rule.interrupted = True
-        out[names], steps[names] = x, k
-    face = object.__new__(_Face)
-    face.groups, face.singular = groups, singular
-    g = whole_problem.gradient(out)
-    gap = whole_set.gap(out - g, out)
-    rule.allowed = allowed
-    info = SolveInfo(done, steps, whole_set.violation(out), gap, "interrupted" if rule.interrupted else "")
-    return out, face, info
+            g = wide.gradient(z)
+            x, active = s.solve_traced(z - g / L, "lowest")
+            size = _dot(z, z).sqrt() + wide.q.abs().amax(-1, keepdim=True) / L
+            off = ((x - z).abs() / size.clamp(min=torch.finfo(torch.float64).tiny)).amax(-1)
+            right = (off <= (1e-9 if eps > 1e-10 else 32 * eps)) & ~face.singular
+            worth = right if before is None else right | (off <= 0.5 * before)
+            worth = worth | (off <= 1) if before is None else worth
+            self._retire(right, z, face, k)
+            x, active, before = x[~right], _pick(active, ~right), off[~right]
+            if not bool(worth[~right].any()):
+                break
+        if len(self.names) == 0:
+            return
+        # Where the rounds did not end, they may still have come lower than the steps.
+        wide, s = _Quadratic(self.wide, self.q.double()), self.s.to(torch.float64)
+        here = self.z.double()
+        g, before = wide.gradient(x), wide.gradient(here)
+        lower = wide.value(x, g) < wide.value(here, before)
+        here, g = torch.where(lower, x, here), torch.where(lower, g, before)
+        near = here.to(self.q.dtype)
+        self._restart(lower, near, _times(self.P, near))
+        gap, size = s.gap(here - g, here), (g.abs() * here.abs() + wide.q.abs() * here.abs()).sum(-1)
+        limit = self.rule.relative(self.q.dtype) * size if self.rule.tol is None else torch.full_like(gap, self.rule.tol)
+        self.allowed[self.names] = limit
+        close = gap <= limit
+        if bool(close.any()):
+            face = _Face(self.P, *self.s.frame(near, self.s.solve_traced(near - (g / self.L).to(near), "lowest")[1]))
+            self._retire(close, here, face, k)
+
+    def _restart(self, where, x, Px):
+        """Begin the accelerated steps anew from x in some rows."""
+        if not hasattr(self, "y"):
+            self.y, self.Py, self.t = x, Px, torch.ones_like(self.L)
+        self.z, self.Pz = torch.where(where, x, self.z), torch.where(where, Px, self.Pz)
+        self.y, self.Py = torch.where(where, x, self.y), torch.where(where, Px, self.Py)
+        self.t = torch.where(where, 1.0, self.t)
+
+    def _retire(self, over, x, face, k):
+        """Keep the answers of the rows ``over``, and leave them out of what is still open."""
+        if not bool(over.any()):
+            return
+        names = self.names[over]
+        self.x[names] = x[over].to(self.q.dtype)
+        self.done[names], self.steps[names], self.singular[names] = True, k, face.singular[over]
+        self.groups += face.take(over, self.names)
+        stay = ~over
+        self.s = _take(self.s, stay)
+        if self.P.dim() == 3:
+            self.P, self.wide, self.factor = self.P[stay], self.wide[stay], self.factor[stay]
+        for name in ("names", "q", "L", "z", "Pz", "y", "Py", "t"):
+            setattr(self, name, getattr(self, name)[stay])
+        self.active = _pick(self.active, stay)
+
+    def _accelerate(self):
+        """Take one step of FISTA with the largest curvature met so far as L."""
+        z, self.active = self.s.solve_traced(self.y - (self.Py + self.q) / self.L, "lowest")
+        Pz = _times(self.P, z)
+        d = z - self.y
+        square, curve = _dot(d, d), _dot(d, Pz - self.Py)
+        noise = torch.finfo(z.dtype).eps * _dot(z.abs(), Pz.abs())
+        steep = curve > self.L * square * (1 + 1e-3) + noise
+        self.L = torch.where(steep, 1.2 * curve / torch.where(square > 0, square, 1.0), self.L)
+        turn = (_dot(self.y - z, z - self.z) > 0) & ~steep
+        t = torch.where(turn, 1.0, self.t)
+        after = (1 + (1 + 4 * t * t).sqrt()) / 2
+        beta = torch.where(turn, 0.0, (t - 1) / after)
+        # Where L was too small the step does not count: go again from y with the larger one.
+        self.y = torch.where(steep, self.y, z + beta * (z - self.z))
+        self.Py = torch.where(steep, self.Py, Pz + beta * (Pz - self.Pz))
+        self.z, self.Pz = torch.where(steep, self.z, z), torch.where(steep, self.Pz, Pz)
+        self.t = torch.where(steep, self.t, after)
 
 
-def _polish(P, q, s, x, active, L, whole, part):
-    """Minimise on the face of x; return the point, the face, whether it is the solution, x's gap and its size, rows.
-
-    Points and gradients are computed in float64, so that a wrong sign of a multiplier is not hidden by rounding.
-    """
-    rows = torch.arange(len(x), device=x.device) if part is None else part
-    free, row = s.frame(x, active)
-    if part is not None:
-        free, row, x, L, q, s = free[part], row[part], x[part], L[part], q[part], _take(s, part)
-        if P.dim() == 3:
-            P, whole = P[part], (whole[0][part],)
-    face = _Face(P, free, row, whole)
-    eps = torch.finfo(x.dtype).eps
-    wide, z, L = _Quadratic(P.double(), q.double()), x.double(), L.double()
-    s = s.to(torch.float64)
-    g = wide.gradient(z)
-    gap = s.gap(z - g, z)
-    size = (g.abs() * z.abs()).sum(-1) + (wide.q.abs() * z.abs()).sum(-1)
-    z = z + face.solve(-g.to(x.dtype)).double()
-    g = wide.gradient(z)
-    after, _, _ = s.solve(z - g / L, tol=None, max_steps=None, element="lowest")
-    noise = 16 * eps * (_dot(z, z).sqrt() + wide.q.abs().amax(-1, keepdim=True) / L)
-    right = ((after - z).abs() <= noise).all(-1) & ~face.singular
-    return z.to(x.dtype), face, right, gap, size, rows
+def _pick(active, rows):
+    """Return the faces of some rows."""
+    return tuple(a[rows] for a in active) if isinstance(active, tuple) else active[rows]
 
 
 # -- the solution and its derivative
@@ -1102,7 +1138,7 @@ def _solve(P: Tensor, q: Tensor, s: ConvexSet, rule: _Rule, call: _Call | None):
     s._check_data()
     face = None
     if rule.variant == "exact":
-        x, face, info = _exact(P, q, s, whole, definite, rule)
+        x, face, info = _FaceSearch(P, q, s, whole, definite, rule).run()
     else:
         if rule.smoothness is None and rule.line_search == "short":
             rule.smoothness = torch.linalg.eigvalsh(P.detach()).amax(-1)
@@ -1133,11 +1169,12 @@ def _first_point(s, q, variant):
 
 def _check_matrix(P: Tensor, batch: tuple[int, ...]):
     """Check that P is finite, symmetric and positive semidefinite; return its factor, and where it is definite."""
-    raise_not_finite("P", P)
+    if not math.isfinite(P.detach().sum()):
+        raise_not_finite("P", P)
     P = P.detach()
     n = P.shape[-1]
     eps = torch.finfo(P.dtype).eps
-    size = P.abs().amax() if P.numel() else P.sum()
+    size = P.diagonal(dim1=-2, dim2=-1).abs().amax() if P.numel() else 0.0  # no entry of a psd matrix is larger
     off = (P - P.mT).abs()
     if P.numel() and bool(off.amax() > 64 * math.sqrt(n) * eps * size):
         index = first_index(off == off.amax())
@@ -1161,7 +1198,7 @@ def _check_matrix(P: Tensor, batch: tuple[int, ...]):
                 f"{at} has the eigenvalue {float(lowest[which]):.3g}: expected a positive semidefinite matrix",
                 index=(row,) if P.dim() == 3 else (),
             )
-    return (factor,), definite.expand(1) if P.dim() == 2 else definite
+    return factor, definite
 
 
 def _place(index: tuple[int, ...], batch: tuple[int, ...]) -> list[int]:
