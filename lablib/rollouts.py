@@ -208,7 +208,7 @@ class FrankWolfeLayer(nn.Module):
         tensors = [getattr(s, name) for name in s.names]
         call = _Call(s, rule)
         if self.backward == "implicit":
-            x = _Minimiser.apply(P, q, call, *tensors)
+            x = _Minimiser.apply(P, q, call, *tensors)[0]
         else:
             x, call.info = _solve(P, q, s, rule, None)
         x = x if x.dtype is original else x.to(original)
@@ -671,7 +671,7 @@ class _Rollout:
                 claim = self._measure()
                 if self.clock.looks(self.x, self.k):
                     if bool(claim.any()):
-                        self._freshen()
+                        self._freshen(claim)
                         self._measure(final=True)
                     self.clock.tell(self)
                     if bool(self.done.all()):
@@ -724,21 +724,21 @@ class _Rollout:
             self.done = self.done | claim
         return claim
 
-    def _freshen(self):
-        """Compute point and gradient anew, so that a row is not called done by rounding that has added up."""
-        if torch.is_grad_enabled() and self.x.requires_grad:
+    def _freshen(self, rows):
+        """Compute point and gradient of some rows anew, so that rounding that has added up ends no search."""
+        if self.x.requires_grad:  # unrolled: the steps stay as they were taken
             return
         if self.rule.variant in ("away", "pairwise"):
             x, weights = self.atoms.point()
-            self.x = torch.where(self.done, self.x, x)
-            self.atoms.weights = torch.where(self.done, self.atoms.weights, weights)
+            self.x = torch.where(rows, x, self.x)
+            self.atoms.weights = torch.where(rows, weights, self.atoms.weights)
         if self.rule.variant != "softmax":
-            self.g = self.problem.gradient(self.x)
+            self.g = torch.where(rows, self.problem.gradient(self.x), self.g)
 
     def _step(self):
         """Take one step in every row that is not done."""
         if self.k % FRESH == FRESH - 1:
-            self._freshen()
+            self._freshen(~self.done)
         if self.rule.variant == "softmax":
             self._soft_step()
             return
@@ -746,7 +746,6 @@ class _Rollout:
             self._move(self.vertex - self.x, torch.ones_like(self.size))
             return
         worst, low, weight = self.atoms.highest(self.g)
-        weight = weight.detach()
         one = torch.ones_like(self.size)
         if self.rule.variant == "pairwise":
             step, limit = self._move(self.vertex - worst, weight), weight  # eq: eq-fw-pairwise
@@ -796,10 +795,11 @@ class _Rollout:
         if before is not None:
             self.change = (self.value - before).abs() / torch.where(before == 0, 1.0, before.abs())
 
+    @torch.no_grad()
     def _finish(self):
         """Measure what is handed back, with the exact oracle."""
         if self.rule.variant in ("away", "pairwise"):
-            self._freshen()
+            self._freshen(~self.done)
         if self.full is not None:
             self._store()
             self.x, self.done, self.steps, self.allowed = self.full
@@ -918,7 +918,7 @@ class _Face:
         tied = bool((square > 0).any())
         if tied:
             mean = _dot(M.diagonal(dim1=-2, dim2=-1), free) / free.sum(-1, keepdim=True)
-            lift = (mean / torch.where(square > 0, square, 1.0)).sqrt() * row
+            lift = (torch.where(mean > 0, mean, 1.0) / torch.where(square > 0, square, 1.0)).sqrt() * row
             M = M + lift.unsqueeze(-1) * lift.unsqueeze(-2)
         if whole is not None and not tied and index is None:
             factor = whole.expand(M.shape) if whole.dim() == 2 else whole[rows]
@@ -994,8 +994,8 @@ class _FaceSearch:
         minimum = torch.cholesky_solve(-q.unsqueeze(-1), whole).squeeze(-1)
         minimum = torch.where(definite.unsqueeze(-1) & minimum.isfinite(), minimum, 0.0)
         self.z, self.active = s.solve_traced(minimum, "lowest")
-        mean = P.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=torch.finfo(q.dtype).tiny)
-        self.L = mean.expand(len(q)).unsqueeze(-1)
+        mean = P.diagonal(dim1=-2, dim2=-1).mean(-1)
+        self.L = torch.where(mean > 0, mean, 1.0).expand(len(q)).unsqueeze(-1)
         self.Pz = _times(P, self.z)
         self._restart(torch.ones_like(self.L, dtype=torch.bool), self.z, self.Pz)
 
@@ -1019,7 +1019,11 @@ class _FaceSearch:
         problem, s = self.whole_batch
         face = object.__new__(_Face)
         face.groups, face.singular = self.groups, self.singular
-        gap = s.gap(self.x - problem.gradient(self.x), self.x)
+        g = problem.gradient(self.x)
+        gap = s.gap(self.x - g, self.x)
+        if bool(gap.isinf().any()):  # rounding of g along a direction without end
+            noise = 64 * torch.finfo(g.dtype).eps * (_times(problem.P.abs(), self.x.abs()) + problem.q.abs())
+            gap = torch.where(gap.isinf(), s.gap(self.x - g.masked_fill(g.abs() <= noise, 0), self.x), gap)
         rule.allowed = self.allowed
         message = "interrupted" if rule.interrupted else ""
         return self.x, face, SolveInfo(self.done, self.steps, s.violation(self.x), gap, message)
@@ -1223,41 +1227,47 @@ class _Minimiser(torch.autograd.Function):
 
     @staticmethod
     def forward(P, q, call, *tensors):
-        """Solve."""
-        return _solve(P, q, call.set.bind(tensors), call.rule, call)[0]
+        """Solve, and tell the face: that of the projection of a gradient step."""
+        s = call.set.bind(tensors)
+        x = _solve(P, q, s, call.rule, call)[0]
+        if type(s).solve is ConvexSet.solve:
+            return (x,)
+        scale = P.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+        y = x - (_times(P, x) + q) / torch.where(scale > 0, scale, 1.0)
+        active = s.solve_traced(y, "lowest")[1]
+        return (x, *active) if isinstance(active, tuple) else (x, active)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        """Keep the solution, the data, and the factor of the face."""
+        """Keep the solution, its face, the data, and the factor of the face."""
         P, q, ctx.call, *tensors = inputs
-        ctx.face = ctx.call.face
+        ctx.face, ctx.faces = ctx.call.face, len(output) - 1
+        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(P, q, output, *tensors)
-        ctx.save_for_forward(P, q, output, *tensors)
+        ctx.save_for_backward(P, q, *output, *tensors)
+        ctx.save_for_forward(P, q, *output, *tensors)
 
     @staticmethod
-    def backward(ctx, v):
+    def backward(ctx, v, *_):
         """Return the gradients to P, q and the set's tensors."""
-        P, q, x, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         if v is None:
-            return (None,) * (3 + len(tensors))
-        grads = _pull(ctx, P, q, x, tensors, v, wanted[0], any(wanted[3:]))
-        return (grads[0], grads[1], None, *grads[2])
+            return (None,) * len(wanted)
+        to_P, to_q, data = _pull(ctx, v, wanted[0], any(wanted[3:]))
+        return (to_P, to_q, None, *data)
 
     @staticmethod
     def jvp(ctx, dP, dq, _call, *dtensors):
         """Return the tangent of x, by transposing the backward."""
-        P, q, x, *tensors = ctx.saved_tensors
         moving = [d is not None for d in dtensors]
 
         def pull(v):
-            to_P, to_q, data = _pull(ctx, P, q, x, tensors, v, dP is not None, any(moving))
+            to_P, to_q, data = _pull(ctx, v, dP is not None, any(moving))
             parts = ([to_P] if dP is not None else []) + ([to_q] if dq is not None else [])
             return (*parts, *(g for g, m in zip(data, moving, strict=True) if m))
 
-        _, transpose = torch.func.vjp(pull, torch.zeros_like(x))
-        return transpose(tuple(d for d in (dP, dq, *dtensors) if d is not None))[0]
+        _, transpose = torch.func.vjp(pull, torch.zeros_like(ctx.saved_tensors[2]))
+        return (transpose(tuple(d for d in (dP, dq, *dtensors) if d is not None))[0], *[None] * ctx.faces)
 
     @staticmethod
     def vmap(info, in_dims, P, q, call, *tensors):
@@ -1265,69 +1275,56 @@ class _Minimiser(torch.autograd.Function):
         P_dim, q_dim, _, *dims = in_dims
         q = q.expand(info.batch_size, *q.shape) if q_dim is None else q.movedim(q_dim, 0)
         batch, n = q.shape[:-1], q.shape[-1]
-        if P_dim is not None:
-            P = P.movedim(P_dim, 0)
-            P = P.reshape(P.shape[0], *[1] * (len(batch) + 2 - P.dim()), *P.shape[1:])
-        if P.dim() > 2:
-            P = P.expand(*batch, n, n)
-        placed = []
-        for t, d, name in zip(tensors, dims, call.set.names, strict=True):
-            if d is not None:
-                t = t.movedim(d, 0)
-                t = t.reshape(t.shape[0], *[1] * (len(batch) + call.set.ranks[name] - t.dim()), *t.shape[1:])
-            placed.append(t)
-        inner = _Call(call.set.bind(placed), call.rule.copy())
-        x = _Minimiser.apply(P, q, inner, *placed)
-        call.face, call.info = inner.face, inner.info
-        return x, 0
+
+        def placed(t, d, rank):
+            if d is None:
+                return t
+            t = t.movedim(d, 0)
+            return t.reshape(t.shape[0], *[1] * (len(batch) + rank - t.dim()), *t.shape[1:])
+
+        P = placed(P, P_dim, 2)
+        P = P if P.dim() == 2 else P.expand(*batch, n, n)
+        ranks = [call.set.ranks[name] for name in call.set.names]
+        tensors = [placed(t, d, rank) for t, d, rank in zip(tensors, dims, ranks, strict=True)]
+        x, *active = _Minimiser.apply(P, q, call, *tensors)
+        given = call.set.active_ranks
+        given = given * len(active) if len(given) == 1 else given
+        full = [0 if a.dim() - rank == len(batch) else None for a, rank in zip(active, given, strict=True)]
+        return (x, *active), (0, *full)
 
 
-def _pull(ctx, P, q, x, tensors, v, to_matrix, to_data):
+def _pull(ctx, v, to_matrix, to_data):
     """Return the products of v with the derivatives of x by P, q and the set's tensors."""
-    call, n = ctx.call, x.shape[-1]
-    s = call.set.bind(tensors)
-    g = _times(P, x) + q
+    P, q, x, *rest = ctx.saved_tensors
+    active, tensors = rest[: ctx.faces], rest[ctx.faces :]
+    active = active[0] if len(active) == 1 else tuple(active)
+    s, n = ctx.call.set.bind(tensors), x.shape[-1]
+    if ctx.faces == 0:
+        raise NotImplementedError(
+            f"{type(s).__name__} must define solve and face_project for backward='implicit'; use backward='unrolled'"
+        )
     recorded = torch.is_grad_enabled() and any(t.requires_grad for t in (v, x, P, *tensors))
-    plain = s.bind([t.detach() for t in tensors])
-    active = None
-    if ctx.face is None or recorded or _in_a_transform() or to_data:
-        # The face is that of the projection of a gradient step.
-        scale = P.detach().diagonal(dim1=-2, dim2=-1).abs().mean(-1, keepdim=True)
-        y = x.detach() - g.detach() / torch.where(scale > 0, scale, 1.0)
-        with torch.no_grad():
-            _, active, _ = plain.solve(y, tol=None, max_steps=None, element="lowest")
-    if type(s).frame is ConvexSet.frame:
+    framed = type(s).frame is not ConvexSet.frame
+    if recorded or not framed or _in_a_transform():
         u = _solve_densely(P, _directions(s, x, active), v)
-    elif recorded or _in_a_transform():
-        free, row = s.frame(x, active)
-        eye = torch.eye(n, dtype=x.dtype, device=x.device)
-        row = row * free
-        square = _dot(row, row)
-        unit = row / torch.where(square > 0, square, 1.0).sqrt()
-        u = _solve_densely(P, torch.diag_embed(free) + 0 * eye - unit.unsqueeze(-1) * unit.unsqueeze(-2), v)
     else:
         if ctx.face is None:
-            free, row = plain.frame(x, active)
-            ctx.face = _Face(P.reshape(-1, n, n) if P.dim() > 2 else P, free.reshape(-1, n), row.reshape(-1, n))
-        if bool(ctx.face.singular.any()):
-            _raise_singular(ctx.face.singular.reshape(x.shape[:-1]))
+            free, row = (t.reshape(-1, n) for t in s.frame(x, active))
+            ctx.face = _Face(P.reshape(-1, n, n) if P.dim() > 2 else P, free, row)
+        _check_regular(ctx.face.singular.reshape(x.shape[:-1]), v)
         u = ctx.face.solve(v.reshape(-1, n)).reshape(v.shape)
     to_P = None
     if to_matrix:
-        if P.dim() == 2:
-            a, b = u.reshape(-1, n), x.reshape(-1, n)
-            half = a.mT @ b
-        else:
-            half = u.unsqueeze(-1) * x.unsqueeze(-2)
+        half = u.reshape(-1, n).mT @ x.reshape(-1, n) if P.dim() == 2 else u.unsqueeze(-1) * x.unsqueeze(-2)
         to_P = -(half + half.mT) / 2  # eq: eq-qp-matrix-gradient
     data = (None,) * len(tensors)
     if to_data:
-        data = _data_gradient(s, x - g, x, v - _times(P, u) + u, active)
+        data = _data_gradient(s, x - (_times(P, x) + q), x, v - _times(P, u) + u, active)
     return to_P, -u, data  # eq: eq-qp-linear-gradient
 
 
 def _directions(s, x, active):
-    """Return the projector on the directions of the face as a matrix, for a set that tells it by products alone."""
+    """Return the projector on the directions of the face as a matrix, differentiable in the set's tensors."""
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     return torch.stack([s.face_project(x, e.expand(x.shape), active) for e in eye], -1)
 
@@ -1341,16 +1338,18 @@ def _solve_densely(P, J, v):
     pivot = factor.detach().diagonal(dim1=-2, dim2=-1).square()
     eps = torch.finfo(M.dtype).eps
     bad = (failed > 0) | ~(pivot.amin(-1) > 8 * M.shape[-1] * eps * M.detach().diagonal(dim1=-2, dim2=-1).amax(-1))
-    if not _in_a_transform() and bool(bad.any()):
-        _raise_singular(bad)
+    _check_regular(bad, v)
     return torch.cholesky_solve((J @ v.unsqueeze(-1)), factor).squeeze(-1)
 
 
-def _raise_singular(singular):
-    index = first_index(singular)
-    at = f" of sample {list(index)}" if index else ""
-    raise SolveError(
-        f"P is singular on the face of the solution{at}: the solution is not unique there, or not to rounding, and has "
-        "no derivative; add a small multiple of the identity to P, or detach this sample",
-        index=index,
-    )
+def _check_regular(singular, v):
+    """Raise for the first sample with a gradient to its solution and no derivative to hand it to."""
+    asked = singular & (v != 0).any(-1)
+    if not _in_a_transform() and bool(asked.any()):
+        index = first_index(asked)
+        raise SolveError(
+            f"P is singular on the face of the solution{f' of sample {list(index)}' if index else ''}: the solution is "
+            "not unique there, or not to rounding, and has no derivative; add a small multiple of the identity to P, "
+            "or leave this sample out of the loss",
+            index=index,
+        )
