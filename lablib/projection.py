@@ -588,7 +588,7 @@ def _check_search(tol: Any, max_steps: Any) -> None:
 
 
 def _match(convex_set: ConvexSet, y: Tensor, called: str = "y") -> tuple[ConvexSet, Tensor]:
-    """Check the data against y, named ``called``, widen half precision data, and give y the batch dimensions of the data."""
+    """Check the data against y, called so, widen half precision data, and give y the batch dimensions of the data."""
     dtype = WORKING[y.dtype]
     tensors, widened, batch = [], False, y.shape[:-1]
     for name in convex_set.names:
@@ -601,7 +601,8 @@ def _match(convex_set: ConvexSet, y: Tensor, called: str = "y") -> tuple[ConvexS
         if t.dtype is not dtype:
             if t.dtype is not y.dtype:
                 raise InputError(
-                    f"{name} has dtype {t.dtype} and {called} {y.dtype}: expected one dtype; cast the set with .to({y.dtype})"
+                    f"{name} has dtype {t.dtype} and {called} {y.dtype}: expected one dtype; "
+                    f"cast the set with .to({y.dtype})"
                 )
             t, widened = t.to(dtype), True
         tensors.append(t)
@@ -622,8 +623,9 @@ def _match(convex_set: ConvexSet, y: Tensor, called: str = "y") -> tuple[ConvexS
                 if torch.broadcast_shapes(y.shape[:-1], lead) != y.shape[:-1]
             )
             raise InputError(
-                f"{name} has batch shape {tuple(lead)}, which would enlarge that of {called}, {tuple(y.shape[:-1])}: expected "
-                f"one that broadcasts into it; drop a last 1 with .squeeze(-1), or give {called} a dimension with {called}[:, None]"
+                f"{name} has batch shape {tuple(lead)}, which would enlarge that of {called}, {tuple(y.shape[:-1])}: "
+                "expected one that broadcasts into it; drop a last 1 with .squeeze(-1), or give "
+                f"{called} a dimension with {called}[:, None]"
             )
         y = y.expand(*batch, y.shape[-1])
     return (convex_set.bind(tensors) if widened else convex_set), y

@@ -182,7 +182,9 @@ class FrankWolfeLayer(nn.Module):
         if backward not in ("implicit", "unrolled"):
             raise InputError(f"backward is {backward!r}: expected 'implicit' or 'unrolled'")
         if backward == "unrolled" and variant == "exact":
-            raise InputError("backward is 'unrolled' with variant 'exact', which has no steps to unroll: use 'implicit'")
+            raise InputError(
+                "backward is 'unrolled' with variant 'exact', which has no steps to unroll: use 'implicit'"
+            )
         self.variant, self.backward = variant, backward
         self.return_info, self.strict = return_info, strict
         self._rule = _Rule(s, variant, max_steps, tol, None, smoothness, temperature, halve_every, progress)
@@ -403,8 +405,6 @@ def _hand_back(x, info, rule, return_info, strict):
 class _BlackBox:
     """An f of which only the gradient is known."""
 
-    drops = False
-
     def __init__(self, grad, shape):
         self.grad, self.shape = grad, shape
 
@@ -442,8 +442,6 @@ class _BlackBox:
 
 class _Quadratic:
     """``f(x) = 1/2 x'Px + q'x``, with P (n, n) or (B, n, n) and q (B, n)."""
-
-    drops = True
 
     def __init__(self, P, q):
         self.P, self.q = P, q
@@ -629,7 +627,9 @@ class _Rollout:
     def __init__(self, problem, s, x, rule):
         self.problem, self.s, self.x, self.rule = problem, s, x, rule
         self.whole, self.full = (problem, s), None  # the full batch, and what of it is done
-        self.rows = torch.arange(x.shape[0], device=x.device) if problem.drops else None
+        self.unrolled = torch.is_grad_enabled()
+        drops = isinstance(problem, _Quadratic) and not self.unrolled
+        self.rows = torch.arange(x.shape[0], device=x.device) if drops else None
         self.clock = _Clock(rule)
         self.k = 0
         self.g = problem.gradient(x)
@@ -687,7 +687,7 @@ class _Rollout:
 
     def _drop(self):
         """Leave out the rows that are done, once they are half of the batch: nobody but us holds P and q."""
-        if not self.problem.drops or self.x.requires_grad or 2 * int(self.done.sum()) < self.done.numel():
+        if self.rows is None or 2 * int(self.done.sum()) < self.done.numel():
             return
         self._store()
         stay = (~self.done).squeeze(-1).nonzero().squeeze(-1)
@@ -726,7 +726,7 @@ class _Rollout:
 
     def _freshen(self, rows):
         """Compute point and gradient of some rows anew, so that rounding that has added up ends no search."""
-        if self.x.requires_grad:  # unrolled: the steps stay as they were taken
+        if self.unrolled:  # the steps stay as they were taken
             return
         if self.rule.variant in ("away", "pairwise"):
             x, weights = self.atoms.point()
@@ -854,7 +854,8 @@ class _Clock:
         worst = float(roll.gap.max())
         sys.stderr.write(
             f"Frank-Wolfe ({self.rule.variant}): {now - self.begun:.0f} s, step {roll.k} of at most "
-            f"{self.rule.max_steps}, {int((~roll.done).sum())} of {roll.done.numel()} rows open, worst gap {worst:.1e}\n"
+            f"{self.rule.max_steps}, {int((~roll.done).sum())} of {roll.done.numel()} rows open, "
+            f"worst gap {worst:.1e}\n"
         )
 
 
@@ -1065,7 +1066,9 @@ class _FaceSearch:
         near = here.to(self.q.dtype)
         self._restart(lower, near, _times(self.P, near))
         gap, size = s.gap(here - g, here), (g.abs() * here.abs() + wide.q.abs() * here.abs()).sum(-1)
-        limit = self.rule.relative(self.q.dtype) * size if self.rule.tol is None else torch.full_like(gap, self.rule.tol)
+        limit = (
+            self.rule.relative(self.q.dtype) * size if self.rule.tol is None else torch.full_like(gap, self.rule.tol)
+        )
         self.allowed[self.names] = limit
         close = gap <= limit
         if bool(close.any()):
