@@ -112,18 +112,20 @@ def _lowest_eigenvector(G: Tensor) -> Tensor:
     n, batch = G.shape[-1], G.shape[:-2]
     width = min(n, 40)
     seed = torch.Generator().manual_seed(0)
-    v = torch.randn(n, generator=seed, dtype=torch.float64).to(G).expand(*batch, n)
+    random = torch.randn(width, n, generator=seed, dtype=torch.float64).to(G)
+    v = random[0].expand(*batch, n)
+    small = 8 * torch.finfo(G.dtype).eps * G.abs().sum(-1).amax(-1)[..., None]
     for _ in range(12):
         v = v / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
         basis = [v]
         image = [(G @ v.unsqueeze(-1)).squeeze(-1)]
-        for _ in range(width - 1):
+        for other in random[1:]:
             Q = torch.stack(basis, -1)
-            w = image[-1]
-            for _ in range(2):
-                w = w - (Q @ (Q.mT @ w.unsqueeze(-1))).squeeze(-1)
-            length = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
-            basis.append(w / length.clamp(min=torch.finfo(G.dtype).tiny))
+            w = _apart(image[-1], Q)
+            # Where the image brings nothing new, the space is invariant: look further, in a direction of its own.
+            stuck = torch.linalg.vector_norm(w, dim=-1, keepdim=True) <= small
+            w = _apart(torch.where(stuck, other, w), Q)
+            basis.append(w / torch.linalg.vector_norm(w, dim=-1, keepdim=True))
             image.append((G @ basis[-1].unsqueeze(-1)).squeeze(-1))
         Q, Z = torch.stack(basis, -1), torch.stack(image, -1)
         H = Q.mT @ Z
@@ -134,3 +136,8 @@ def _lowest_eigenvector(G: Tensor) -> Tensor:
         if not truth(residual > 8 * torch.finfo(G.dtype).eps * n**0.5 * values.abs().amax(-1)):
             break
     return v / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+
+
+def _apart(w: Tensor, Q: Tensor) -> Tensor:
+    """Take from w its part in the span of the orthonormal columns of Q."""
+    return w - (Q @ (Q.mT @ w.unsqueeze(-1))).squeeze(-1)
