@@ -90,7 +90,7 @@ class Spectraplex(ConvexSet):
         return self.violation(x) <= (self.tolerance(x) if atol is None else atol)
 
     def sample(self, *shape: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return random members of full rank, shape (*shape, n, n): A A' / trace for a Gaussian A."""
+        """Return random members of full rank, of shape ``(*shape, n, n)``: A A' / trace for a Gaussian A."""
         A = torch.randn(*shape, self.dim, self.dim, generator=generator, dtype=torch.float64)
         X = A @ A.mT
         return (X / X.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]).to(torch.get_default_dtype())

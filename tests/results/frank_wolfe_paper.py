@@ -88,6 +88,7 @@ METHODS: dict[str, Callable[[Instance], Answer]] = {
     "cvxpylayers, SCS to 1e-8": cvxpy_layer({"mode": "dense", "eps": 1e-8, "max_iters": 100_000}),
 }
 LARGEST = {
+    "Alt-Diff, repaired": (1000, 300),
     "Alt-Diff, repaired, threshold 1e-6": (100, 100),
     "cvxpylayers, SCS as published": (500, 300),
     "cvxpylayers, SCS to 1e-8": (500, 300),
