@@ -138,19 +138,20 @@ def test_twin_agrees_on_500_states(show, found):
     )
     worst = 0.0
     for state, twin in zip(found, twins, strict=True):
-        other = twin["found"]
+        other, where = twin["found"], [state[name] for name in ("shape", "variant", "y", "step", "cold", "stretch")]
         assert set(other) == set(state)
         for name in ("shape", "variant", "step", "corner", "away", "kind"):
-            assert other[name] == state[name], state
+            assert other[name] == state[name], where
         for name in ("x", "y", "path", "target", "solution", "gap", "error", "value", "least", "bound", "beta"):
             worst = max(worst, float(np.abs(np.array(state[name]) - np.array(other[name])).max()))
         for name in ("violation_y", "violation_x", "cold", "stretch"):
             worst = max(worst, abs(state[name] - other[name]))
         for name, gaps in state["gaps"].items():
             worst = max(worst, float(np.abs(np.array(gaps) - np.array(other["gaps"][name])).max()))
-        assert [tuple(entry) for entry in twin["scene"]] == rollout._scene(state), state
-        assert [tuple(entry) for entry in twin["words"]] == rollout._words(state), state
-    assert worst < 1e-9
+        assert worst < 1e-9, where
+        same_picture = [tuple(entry) for entry in twin["scene"]] == rollout._scene(state)
+        same_words = [tuple(entry) for entry in twin["words"]] == rollout._words(state)
+        assert same_picture and same_words, where
 
 
 # --- in the page -----------------------------------------------------------------------------------------------------
