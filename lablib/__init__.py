@@ -1,6 +1,8 @@
 """Exact, batched, differentiable constraint layers: the library side of *Constraints in Neural Networks*."""
 
+from .matrix_sets import Spectraplex
 from .projection import ConvexSet, ProjectionLayer, check_jacobian
+from .rollouts import FrankWolfeLayer, frank_wolfe
 from .saddle_point import DualHead
 from .sets import Affine, Box, BoxBudget, L1Ball, Simplex
 from .solution import InputError, SolveError, SolveInfo
@@ -13,11 +15,14 @@ __all__ = [
     "BoxBudget",
     "ConvexSet",
     "DualHead",
+    "FrankWolfeLayer",
     "InputError",
     "L1Ball",
     "ProjectionLayer",
     "Simplex",
     "SolveError",
     "SolveInfo",
+    "Spectraplex",
     "check_jacobian",
+    "frank_wolfe",
 ]

@@ -43,7 +43,9 @@ Optional, each with a default that raises or is slower:
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -209,6 +211,25 @@ def raise_not_finite(name: str, t: Tensor) -> None:
         )
 
 
+_silent = threading.local()
+
+
+@contextmanager
+def unchecked():
+    """Leave out the checks of values, and so the reading on the host, in a loop that has checked them before.
+
+    >>> import torch, lablib
+    >>> with unchecked():
+    ...     lablib.Simplex(2).lmo(torch.tensor([float("nan"), 1.0])).tolist()
+    [1.0, 0.0]
+    """
+    before, _silent.on = getattr(_silent, "on", False), True
+    try:
+        yield
+    finally:
+        _silent.on = before
+
+
 def truth(mask: Tensor) -> bool:
     """Tell on the host whether any entry is true; False where nothing can be read (in a transform, on the meta device).
 
@@ -216,7 +237,7 @@ def truth(mask: Tensor) -> bool:
     >>> truth(torch.tensor([False, True]))
     True
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or getattr(_silent, "on", False):
         return False
     try:
         return bool(mask.any())
@@ -249,6 +270,7 @@ class ConvexSet:
     _required: ClassVar[tuple[str, ...]] = ()  # the data that may not be None
     names: tuple[str, ...] = ()  # the data that are tensors, in the order of ``ranks``
     dim: int | None = None
+    event_dims: ClassVar[int] = 1  # trailing dimensions of one point: 2 for a set of matrices
 
     # -- the data -----------------------------------------------------------------------------------------------------
 
@@ -371,6 +393,13 @@ class ConvexSet:
         raise NotImplementedError(
             f"{type(self).__name__} must define face_map(y, active) to be differentiated by its data or compiled"
         )
+
+    def frame(self, x: Tensor, active: Any) -> tuple[Tensor, Tensor]:
+        """Return ``(free, row)`` where the face is {d : d = 0 where not free, row.d = 0}, 0 rows for none.
+
+        Only for sets whose faces have this form: it lets a quadratic be solved exactly on the face.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define frame(x, active)")
 
     def lmo(self, g: Tensor) -> Tensor:
         """Return ``argmin_{v in s} <g, v>``, a vertex."""
@@ -581,21 +610,22 @@ def check_search(tol: Any, max_steps: Any) -> None:
             raise InputError(f"max_steps is {max_steps}: expected at least 0")
 
 
-def _match(convex_set: ConvexSet, y: Tensor) -> tuple[ConvexSet, Tensor]:
-    """Check the data against y, widen half precision data, and give y the batch dimensions of the data."""
+def _match(convex_set: ConvexSet, y: Tensor, called: str = "y") -> tuple[ConvexSet, Tensor]:
+    """Check the data against y, called so, widen half precision data, and give y the batch dimensions of the data."""
     dtype = WORKING[y.dtype]
     tensors, widened, batch = [], False, y.shape[:-1]
     for name in convex_set.names:
         t = getattr(convex_set, name)
         if t.device != y.device:
             raise InputError(
-                f"{name} is on {t.device} and y on {y.device}: expected one device; "
+                f"{name} is on {t.device} and {called} on {y.device}: expected one device; "
                 f"move the set with .to({str(y.device)!r})"
             )
         if t.dtype is not dtype:
             if t.dtype is not y.dtype:
                 raise InputError(
-                    f"{name} has dtype {t.dtype} and y {y.dtype}: expected one dtype; cast the set with .to({y.dtype})"
+                    f"{name} has dtype {t.dtype} and {called} {y.dtype}: expected one dtype; "
+                    f"cast the set with .to({y.dtype})"
                 )
             t, widened = t.to(dtype), True
         tensors.append(t)
@@ -605,7 +635,7 @@ def _match(convex_set: ConvexSet, y: Tensor) -> tuple[ConvexSet, Tensor]:
                 batch = torch.broadcast_shapes(batch, lead)
             except RuntimeError:
                 raise InputError(
-                    f"{name} has batch shape {tuple(lead)} and y {tuple(batch)}: expected shapes that broadcast"
+                    f"{name} has batch shape {tuple(lead)} and {called} {tuple(batch)}: expected shapes that broadcast"
                 ) from None
     if batch != y.shape[:-1]:
         if any(size != 1 for size in y.shape[:-1]):
@@ -616,8 +646,9 @@ def _match(convex_set: ConvexSet, y: Tensor) -> tuple[ConvexSet, Tensor]:
                 if torch.broadcast_shapes(y.shape[:-1], lead) != y.shape[:-1]
             )
             raise InputError(
-                f"{name} has batch shape {tuple(lead)}, which would enlarge that of y, {tuple(y.shape[:-1])}: expected "
-                f"one that broadcasts into it; drop a last 1 with .squeeze(-1), or give y a dimension with y[:, None]"
+                f"{name} has batch shape {tuple(lead)}, which would enlarge that of {called}, {tuple(y.shape[:-1])}: "
+                "expected one that broadcasts into it; drop a last 1 with .squeeze(-1), or give "
+                f"{called} a dimension with {called}[:, None]"
             )
         y = y.expand(*batch, y.shape[-1])
     return (convex_set.bind(tensors) if widened else convex_set), y

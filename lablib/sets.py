@@ -76,6 +76,11 @@ class Box(ConvexSet):
         low, high = _held(x, self.lower, self.upper, "lowest") if active is None else active
         return v.masked_fill(low | high, 0)  # eq: eq-face-box
 
+    def frame(self, x, active):
+        """Return the free coordinates; no row ties them."""
+        free = (~(active[0] | active[1])).to(x.dtype)
+        return free, torch.zeros_like(free)
+
     def face_map(self, y, active):
         """Put the held coordinates on their bounds."""
         low, high = active
@@ -173,6 +178,10 @@ class Simplex(ConvexSet):
             support = x.sign()
             active = (support, support, support.sum(-1, keepdim=True).clamp(min=1))
         return threshold.face(v, _with_x(x, active))  # eq: eq-face-simplex
+
+    def frame(self, x, active):
+        """Return the support, tied by its sum."""
+        return threshold.dense(_with_x(x, active), self.dim)
 
     def face_map(self, y, active):
         """Shift y on the support so that it sums to total."""
@@ -325,6 +334,12 @@ class L1Ball(ConvexSet):
         if self.weights is None:
             return threshold.face(v, _with_x(x, active))
         return _row_project(v, *self._face(active)[:2])  # eq: eq-face-l1
+
+    def frame(self, x, active):
+        """Return the support, tied by its signed weights; inside the ball, all coordinates and no row."""
+        if self.weights is None:
+            active = threshold.dense(_with_x(x, active), self.dim)
+        return self._face(active)[:2]
 
     def face_map(self, y, active):
         """Move y along the signed weights of the face onto the sphere; inside the ball, return y."""
@@ -495,6 +510,11 @@ class BoxBudget(ConvexSet):
         """Keep v on the free coordinates and take out its part along the weights there."""
         active = _held(x, self.lower, self.upper, "lowest") if active is None else active
         return _row_project(v.double(), *self._face(active)).to(v.dtype)  # eq: eq-face-budget
+
+    def frame(self, x, active):
+        """Return the free coordinates, tied by the weights."""
+        free, a = self._face(active)
+        return free.to(x.dtype), (free * a).to(x.dtype)
 
     def face_map(self, y, active):
         """Put the held coordinates on their bounds and balance the others along the weights."""
