@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from .projection import (
     WORKING,
     ConvexSet,
-    _check_search,
     _data_gradient,
-    _in_a_transform,
     _match,
+    check_search,
+    in_a_transform,
     raise_not_finite,
     unchecked,
 )
@@ -214,7 +214,7 @@ class FrankWolfeLayer(nn.Module):
         else:
             x, call.info = _solve(P, q, s, rule, None)
         x = x if x.dtype is original else x.to(original)
-        if _in_a_transform():
+        if in_a_transform():
             return x
         return _hand_back(x, call.info, rule, self.return_info, self.strict)
 
@@ -245,7 +245,7 @@ class _Rule:
             raise InputError(f"line_search is {line_search!r}: expected one of {', '.join(map(repr, searches))}")
         if line_search == "open" and variant != "vanilla":
             raise InputError(f"line_search is 'open' with variant {variant!r}: expected 'vanilla', whose steps it fits")
-        _check_search(tol, max_steps)
+        check_search(tol, max_steps)
         _check_positive("temperature", temperature)
         if smoothness is not None:
             _check_positive("smoothness", smoothness)
@@ -1308,7 +1308,7 @@ def _pull(ctx, v, to_matrix, to_data):
         )
     recorded = torch.is_grad_enabled() and any(t.requires_grad for t in (v, x, P, *tensors))
     framed = type(s).frame is not ConvexSet.frame
-    if recorded or not framed or _in_a_transform():
+    if recorded or not framed or in_a_transform():
         u = _solve_densely(P, _directions(s, x, active), v)
     else:
         if ctx.face is None:
@@ -1348,7 +1348,7 @@ def _solve_densely(P, J, v):
 def _check_regular(singular, v):
     """Raise for the first sample with a gradient to its solution and no derivative to hand it to."""
     asked = singular & (v != 0).any(-1)
-    if not _in_a_transform() and bool(asked.any()):
+    if not in_a_transform() and bool(asked.any()):
         index = first_index(asked)
         raise SolveError(
             f"P is singular on the face of the solution{f' of sample {list(index)}' if index else ''}: the solution is "

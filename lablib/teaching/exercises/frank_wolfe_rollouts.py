@@ -433,8 +433,8 @@ STEP = Exercise(
         Misconception(
             "length-not-squared",
             step_with(lambda g, d: -(g * d).sum(-1, keepdim=True) / d.norm(dim=-1, keepdim=True)),
-            "You divide by the length of x - v. The slope at 0 is -g.(x - v) and the curvature |x - v|^2: divide by the "
-            "square.",
+            "You divide by the length of x - v. The slope at 0 is -g.(x - v) and the curvature |x - v|^2: divide by "
+            "that square.",
         ),
         Misconception(
             "zero-by-zero",
