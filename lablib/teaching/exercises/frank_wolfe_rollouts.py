@@ -433,8 +433,8 @@ STEP = Exercise(
         Misconception(
             "length-not-squared",
             step_with(lambda g, d: -(g * d).sum(-1, keepdim=True) / d.norm(dim=-1, keepdim=True)),
-            "You divide by the length of x - v. The slope at 0 is -g.(x - v) and the curvature |x - v|^2: divide by the "
-            "square.",
+            "You divide by the length of x - v. The slope at 0 is -g.(x - v) and the curvature |x - v|^2: divide by "
+            "the square.",
         ),
         Misconception(
             "zero-by-zero",
@@ -502,7 +502,10 @@ COLDER = Prediction(
         ),
     ),
     otherwise="How steep is a softmax at a tie when its temperature falls?",
-    hints=("The slope of a softmax at a tie is its inverse temperature.", "A rollout multiplies the slopes of its steps."),
+    hints=(
+        "The slope of a softmax at a tie is its inverse temperature.",
+        "A rollout multiplies the slopes of its steps.",
+    ),
     right="The values converge while the unrolled gradient explodes.",
 )
 
