@@ -200,9 +200,14 @@ class FrankWolfeLayer(nn.Module):
         """The set with the module's present tensors."""
         return self._template.bind([getattr(self, name) for name in self._template.names])
 
-    @torch.compiler.disable
     def forward(self, P: Tensor, q: Tensor, **data: Any):
         """Minimise; P (..., n, n), q (..., n)."""
+        if torch.compiler.is_compiling():  # asked first, since torch.compiler.disable loads the whole compiler
+            return torch.compiler.disable(self._minimise)(P, q, **data)
+        return self._minimise(P, q, **data)
+
+    def _minimise(self, P: Tensor, q: Tensor, **data: Any):
+        """Minimise outside of a compiled graph: the number of steps depends on the values."""
         s = self.set.with_data(**data) if data else self.set
         original = q.dtype if isinstance(q, Tensor) else None
         P, q, s = _check_quadratic(P, q, s)

@@ -717,8 +717,13 @@ class DualHead(nn.Module):
         value = (value + self._link.conjugate(target)).reshape(batch).to(u.dtype)
         return value if reduction == "none" else value.mean() if reduction == "mean" else value.sum()
 
-    @torch.compiler.disable
-    def _solve(self, u: Tensor, b: Tensor, A: Tensor | None, warm_start: Any, strict: bool, info: bool):
+    def _solve(self, *arguments: Any):
+        """Solve outside of a compiled graph: the number of passes depends on the values."""
+        if torch.compiler.is_compiling():  # asked first, since torch.compiler.disable loads the whole compiler
+            return torch.compiler.disable(self._solve_eagerly)(*arguments)
+        return self._solve_eagerly(*arguments)
+
+    def _solve_eagerly(self, u: Tensor, b: Tensor, A: Tensor | None, warm_start: Any, strict: bool, info: bool):
         """Check, flatten the batch, solve in float64; return what the public functions are made of."""
         if A is None:
             A = self.A

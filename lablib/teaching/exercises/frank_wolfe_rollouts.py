@@ -434,7 +434,7 @@ STEP = Exercise(
             "length-not-squared",
             step_with(lambda g, d: -(g * d).sum(-1, keepdim=True) / d.norm(dim=-1, keepdim=True)),
             "You divide by the length of x - v. The slope at 0 is -g.(x - v) and the curvature |x - v|^2: divide by "
-            "that square.",
+            "the square.",
         ),
         Misconception(
             "zero-by-zero",
