@@ -1,6 +1,7 @@
 """Exact, batched, differentiable constraint layers: the library side of *Constraints in Neural Networks*."""
 
 from .projection import ConvexSet, ProjectionLayer, check_jacobian
+from .saddle_point import DualHead
 from .sets import Affine, Box, BoxBudget, L1Ball, Simplex
 from .solution import InputError, SolveError, SolveInfo
 
@@ -11,6 +12,7 @@ __all__ = [
     "Box",
     "BoxBudget",
     "ConvexSet",
+    "DualHead",
     "InputError",
     "L1Ball",
     "ProjectionLayer",

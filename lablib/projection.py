@@ -155,7 +155,12 @@ _apply_directly = super(torch.autograd.Function, Projection).apply
 _transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
-def _in_a_transform() -> bool:
+def in_a_transform() -> bool:
+    """Tell whether a transform of ``torch.func`` is under way.
+
+    >>> in_a_transform()
+    False
+    """
     return bool(getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
 
 
@@ -478,8 +483,8 @@ class ConvexSet:
         if not return_info and strict and tol is None and max_steps is None:
             x = _apply(y, convex_set, _PLAIN if element == "lowest" else (None, None, element, None), tensors)
             return x if x.dtype is original.dtype else _narrow(self, x, original.dtype)
-        _check_search(tol, max_steps)
-        if _in_a_transform():
+        check_search(tol, max_steps)
+        if in_a_transform():
             raise InputError(
                 "return_info, strict=False, tol and max_steps are not available inside a transform of torch.func: "
                 "drop them there, and measure with violation and gap outside"
@@ -511,7 +516,7 @@ class ConvexSet:
 def _narrow(convex_set: ConvexSet, x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return x in a half precision, which may be too small for it: a budget of 1e5 does not fit into float16."""
     narrow = x.to(dtype)
-    if not _in_a_transform() and truth(narrow.isinf()):
+    if not in_a_transform() and truth(narrow.isinf()):
         index = first_index(narrow.isinf())
         raise SolveError(
             f"projection on {type(convex_set).__name__} overflows {dtype} at entry {list(index)}, which is "
@@ -562,7 +567,7 @@ def _check_input(convex_set: ConvexSet, y: Tensor, name: str = "y") -> torch.dty
     return dtype
 
 
-def _check_search(tol: Any, max_steps: Any) -> None:
+def check_search(tol: Any, max_steps: Any) -> None:
     """Check the arguments that steer a search."""
     if tol is not None:
         if isinstance(tol, bool) or not isinstance(tol, (int, float)):
