@@ -267,6 +267,7 @@ class ConvexSet:
 
     ranks: ClassVar[dict[str, int]] = {}
     active_ranks: ClassVar[tuple[int, ...]] = (1,)
+    _may_overflow: ClassVar[bool] = True  # an answer may be larger than y and the data, so each one is looked at
     _required: ClassVar[tuple[str, ...]] = ()  # the data that may not be None
     names: tuple[str, ...] = ()  # the data that are tensors, in the order of ``ranks``
     dim: int | None = None
@@ -511,7 +512,8 @@ class ConvexSet:
         tensors = [getattr(convex_set, name) for name in convex_set.names]
         if not return_info and strict and tol is None and max_steps is None:
             x = _apply(y, convex_set, _PLAIN if element == "lowest" else (None, None, element, None), tensors)
-            return x if x.dtype is original.dtype else _narrow(self, x, original.dtype)
+            fits = x.dtype is original.dtype and not self._may_overflow
+            return x if fits else _narrow(self, x, original.dtype)
         check_search(tol, max_steps)
         if in_a_transform():
             raise InputError(
@@ -543,7 +545,7 @@ class ConvexSet:
 
 
 def _narrow(convex_set: ConvexSet, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return x in a half precision, which may be too small for it: a budget of 1e5 does not fit into float16."""
+    """Return x in the dtype of the answer, which may be too small for it: a budget of 1e5 does not fit into float16."""
     narrow = x.to(dtype)
     if not in_a_transform() and truth(narrow.isinf()):
         index = first_index(narrow.isinf())

@@ -43,6 +43,7 @@ class Box(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"lower": 1, "upper": 1}
+    _may_overflow = False
     _required = ("lower", "upper")
     _shown = ("lower", "upper")
 
@@ -148,6 +149,7 @@ class Simplex(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"total": 0}
+    _may_overflow = False
     _required = ("total",)
     _shown = ("dim", "total")
 
@@ -236,6 +238,7 @@ class L1Ball(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"radius": 0, "weights": 1}
+    _may_overflow = False
     _required = ("radius",)
     _shown = ("dim", "radius", "weights")
 
