@@ -10,6 +10,6 @@ for known in frank_wolfe_rollouts.EXERCISES:
         RIGHT[known.name] = {"library": known.library, "reference": known.reference}
     else:
         other = "none of these" if isinstance(known.answer, str) else 10**6
-        cases = [*known.wrong, (other, known.form)]
+        cases = [*known.wrong, (other, known.otherwise if isinstance(known.answer, (int, float)) else known.form)]
         WRONG[known.name] = {str(value): (value, why) for value, why in cases}
         RIGHT[known.name] = {"answer": known.answer}
