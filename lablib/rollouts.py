@@ -889,8 +889,8 @@ class _Face:
     to the largest of their group, and solved by one Cholesky factor each.
     """
 
-    def __init__(self, P: Tensor, free: Tensor, row: Tensor, whole: Tensor | None = None):
-        self.P, self.groups = P, []
+    def __init__(self, P: Tensor, free: Tensor, row: Tensor, whole: Tensor | None = None, wide: Tensor | None = None):
+        self.P, self.wide, self.groups = P, wide, []
         free, row = free.to(P.dtype), row.to(P.dtype)
         self.singular = torch.zeros(free.shape[:-1], dtype=torch.bool, device=free.device)
         n = free.shape[-1]
@@ -926,15 +926,15 @@ class _Face:
             M = M + lift.unsqueeze(-1) * lift.unsqueeze(-2)
         if whole is not None and not tied and index is None:
             factor = whole.expand(M.shape) if whole.dim() == 2 else whole[rows]
+            M = M if self.wide is None else self.wide.expand(M.shape) if self.wide.dim() == 2 else self.wide[rows]
         else:
             factor = torch.linalg.cholesky_ex(M)[0]
         # A pivot that is rounding, or NaN after a pivot that was not positive, tells that P is singular on the face.
         pivot, largest = factor.diagonal(dim1=-2, dim2=-1).square(), M.diagonal(dim1=-2, dim2=-1).amax(-1)
-        bad = ~(pivot.amin(-1) > 8 * M.shape[-1] * torch.finfo(M.dtype).eps * largest)
+        bad = ~(pivot.amin(-1) > 8 * M.shape[-1] * torch.finfo(factor.dtype).eps * largest)
         self.singular[rows] = bad
         if bool(bad.any()):
-            eye = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)
-            factor, M = (torch.where(bad[:, None, None], eye, t) for t in (factor, M))
+            factor, M = (torch.where(bad[:, None, None], torch.eye(M.shape[-1]).to(t), t) for t in (factor, M))
         normal = torch.cholesky_solve(row.unsqueeze(-1), factor).squeeze(-1) if tied else None
         self.groups.append((rows, index, free, row, factor, M, normal))
 
@@ -949,7 +949,7 @@ class _Face:
             place = None if index is None else index.expand(*r.shape[:-1], index.shape[-1])
             r = free * (r if index is None else r.gather(-1, place))
             u = _on_row(r, row, factor, normal)
-            if refine and M.dtype is torch.float32:
+            if refine and r.dtype is torch.float32:
                 u = u + _on_row((r.double() - _times(M.double(), u.double())).float(), row, factor, normal)
             u = free * u
             if index is not None:
@@ -1040,16 +1040,16 @@ class _FaceSearch:
             if len(self.names) == 0:
                 return
             wide, s, L = _Quadratic(self.wide, self.q.double()), self.s.to(torch.float64), self.L.double()
-            face = _Face(self.P, *self.s.frame(x.to(self.q.dtype), active), self.factor)
-            z = x
-            for _ in range(2):  # the second time for the digits that float32 leaves out
+            face = _Face(self.P, *self.s.frame(x.to(self.q.dtype), active), self.factor, self.wide)
+            z, g = x, wide.gradient(x)
+            for _ in range(2):  # the second time for the digits that float32 may leave out
                 # Across the face the gradient may be large: in float32 its rounding would hide what is left along it.
-                along = s.face_project(z, -wide.gradient(z), active)
+                along = s.face_project(z, -g, active)
                 u = face.solve(along.to(self.q.dtype), refine=False).double()
                 z = z + torch.where(face.singular.unsqueeze(-1), 0.0, u)
-                if self.q.dtype is torch.float64:
+                g = wide.gradient(z)
+                if self.q.dtype is torch.float64 or bool((u.abs() <= 1e-4 * _dot(z, z).sqrt()).all()):
                     break
-            g = wide.gradient(z)
             x, active = s.solve_traced(z - g / L, "lowest")
             size = _dot(z, z).sqrt() + wide.q.abs().amax(-1, keepdim=True) / L
             off = ((x - z).abs() / size.clamp(min=torch.finfo(torch.float64).tiny)).amax(-1)

@@ -35,20 +35,27 @@ NOT_RUN = (
 def seconds_of(solve, problems):
     """Return a `run` that calls solve(problem, q) for each and differentiates sum(x) by q."""
 
-    def run():
-        answers, forward, backward = [], 0.0, 0.0
-        for index, problem in enumerate(problems):
-            q = problem.q.clone().requires_grad_()
-            start = time.perf_counter()
-            x = solve(index, q)
-            middle = time.perf_counter()
-            (gradient,) = torch.autograd.grad(x.sum(), q)
-            end = time.perf_counter()
-            forward, backward = forward + middle - start, backward + end - middle
-            answers.append((x.detach(), gradient))
-        return answers, {"forward": forward, "backward": backward}
+    def one(index: int):
+        q = problems[index].q.clone().requires_grad_()
+        start = time.perf_counter()
+        x = solve(index, q)
+        middle = time.perf_counter()
+        (gradient,) = torch.autograd.grad(x.sum(), q)
+        return (x.detach(), gradient), (middle - start, time.perf_counter() - middle)
 
-    return run
+    return lambda: in_all(one, len(problems))
+
+
+def in_all(one, count: int):
+    """Add up the times of one(0), one(1), ...; what is quick is asked twice, as the first call finds cold caches."""
+    answers, times = [], []
+    for index in range(count):
+        answer, parts = one(index)
+        if sum(parts) < 0.1:
+            answer, parts = one(index)
+        answers.append(answer)
+        times.append(parts)
+    return answers, dict(zip(("forward", "backward"), map(sum, zip(*times, strict=True)), strict=True))
 
 
 def own(problems, **options):
@@ -84,13 +91,11 @@ def batched(problems):
 def published(problems):
     """The re-written layer; its power iteration is not counted."""
 
-    def run():
-        found = [dfw.published(problem) for problem in problems]
-        parts = {"forward": 1, "backward": 2}
-        times = {name: sum(one.seconds[i] for one in found) for name, i in parts.items()}
-        return [(one.x, one.gradient) for one in found], times
+    def one(index: int):
+        found = dfw.published(problems[index])
+        return (found.x, found.gradient), found.seconds[1:]
 
-    return run
+    return lambda: in_all(one, len(problems))
 
 
 def lifted(problem):
@@ -227,7 +232,8 @@ def section(record: dict) -> list[str]:
         f" same data with $t$ at {dfw.SHARE:g} of the unconstrained solution's norm: there it binds in all five. The"
         " gradient is that of $\\sum_i x_i$ by $q$. Times are for all five, one call each, on one thread, without what"
         " can be made once for a $P$: a program, a factor, a power iteration. `lablib` and the published rollout compute"
-        " in float32, the others in float64.",
+        " in float32, the others in float64. A call of less than a tenth of a second is made twice, and the second"
+        " counts.",
         "",
         "A layer of the others is exact if $x$ is right to $10^{-6}$. Ours must reach $10^{-5}$ in $x$ and $10^{-4}$ in"
         " the gradient, in float32, against a solution in float64 whose multipliers were checked.",
