@@ -136,8 +136,9 @@ class FrankWolfeLayer(nn.Module):
     ``strict=False``: return ``(best iterate, SolveInfo)`` and never raise for a missed tolerance.
 
     ``forward(P, q, **data)``: P of shape (..., n, n), symmetric and positive semidefinite; q of shape (..., n); data as
-    for ``s.with_data``. Half precision is computed in float32. The gradient to P is symmetric. Samples that are done
-    are dropped from the batch, for which the host reads a number every 16 steps (on the CPU at every step).
+    for ``s.with_data``. Half precision is computed in float32. The gradient to P is symmetric. The checks and the
+    factor of a P without batch dimensions are kept and used again while P's contents stay the same. Samples that are
+    done are dropped from the batch, for which the host reads a number every 16 steps (on the CPU at every step).
 
     Raises InputError for a P that is not symmetric or not positive semidefinite, NaN, an unbounded set; SolveError
     naming the sample where the tolerance is missed, and in the backward where P is singular on the face of the
@@ -194,6 +195,10 @@ class FrankWolfeLayer(nn.Module):
             else:
                 self.register_buffer(name, tensor)
         self._template = s.bind([None] * len(s.names))
+        self._kept: list[_Known] = []
+
+    def __getstate__(self):
+        return {**self.__dict__, "_kept": []}
 
     @property
     def set(self) -> ConvexSet:
@@ -213,11 +218,9 @@ class FrankWolfeLayer(nn.Module):
         P, q, s = _check_quadratic(P, q, s)
         rule = self._rule.copy()
         tensors = [getattr(s, name) for name in s.names]
-        call = _Call(s, rule)
-        if self.backward == "implicit":
-            x = _Minimiser.apply(P, q, call, *tensors)[0]
-        else:
-            x, call.info = _solve(P, q, s, rule, None)
+        call = _Call(s, rule, self._kept)
+        implicit = self.backward == "implicit"
+        x = _Minimiser.apply(P, q, call, *tensors)[0] if implicit else _solve(P, q, s, rule, call)
         x = x if x.dtype is original else x.to(original)
         if in_a_transform():
             return x
@@ -891,24 +894,24 @@ class _Face:
     to the largest of their group, and solved by one Cholesky factor each.
     """
 
-    def __init__(self, P: Tensor, free: Tensor, row: Tensor, whole: Tensor | None = None):
-        self.P, self.groups = P, []
+    def __init__(self, P: Tensor, free: Tensor, row: Tensor, whole: Tensor | None = None, wide: Tensor | None = None):
+        self.P, self.wide, self.groups = P, wide, []
         free, row = free.to(P.dtype), row.to(P.dtype)
         self.singular = torch.zeros(free.shape[:-1], dtype=torch.bool, device=free.device)
         n = free.shape[-1]
-        count = free.sum(-1)
-        plain = (count == n) & (row == 0).all(-1)
-        self._group(plain, free, row, n, whole)
-        while n > 0:
-            part = ~plain & (count <= n) & (count > n // 2)
-            self._group(part, free, row, int((count * part).sum() and (count * part).amax()))
-            n //= 2
+        plain = (free.sum(-1) == n) & (row == 0).all(-1)
+        groups: dict[int, list[int]] = {}
+        sizes = torch.where(plain, n + 1, free.sum(-1)).long().tolist()
+        for i, size in enumerate(sizes):
+            groups.setdefault(n + 1 if size > n else size.bit_length(), []).append(i)
+        for rows in groups.values():
+            size = max(sizes[i] for i in rows)
+            if size:
+                whole_here = whole if size > n else None
+                self._group(torch.tensor(rows, device=free.device), free, row, min(size, n), whole_here)
 
-    def _group(self, part, free, row, size, whole=None):
-        """Factor the faces of the rows ``part``; ``whole`` is the factor of all of P, where it is known."""
-        rows = part.nonzero().squeeze(-1)
-        if len(rows) == 0 or size == 0:
-            return
+    def _group(self, rows, free, row, size, whole=None):
+        """Factor the faces of some rows; ``whole`` is the factor of all of P, where it is known."""
         free, row = free[rows], row[rows]
         if size == free.shape[-1]:
             index, M = None, (self.P.expand(len(rows), *self.P.shape) if self.P.dim() == 2 else self.P[rows])
@@ -928,15 +931,15 @@ class _Face:
             M = M + lift.unsqueeze(-1) * lift.unsqueeze(-2)
         if whole is not None and not tied and index is None:
             factor = whole.expand(M.shape) if whole.dim() == 2 else whole[rows]
+            M = M if self.wide is None else self.wide.expand(M.shape) if self.wide.dim() == 2 else self.wide[rows]
         else:
             factor = torch.linalg.cholesky_ex(M)[0]
         # A pivot that is rounding, or NaN after a pivot that was not positive, tells that P is singular on the face.
         pivot, largest = factor.diagonal(dim1=-2, dim2=-1).square(), M.diagonal(dim1=-2, dim2=-1).amax(-1)
-        bad = ~(pivot.amin(-1) > 8 * M.shape[-1] * torch.finfo(M.dtype).eps * largest)
+        bad = ~(pivot.amin(-1) > 8 * M.shape[-1] * torch.finfo(factor.dtype).eps * largest)
         self.singular[rows] = bad
         if bool(bad.any()):
-            eye = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)
-            factor, M = (torch.where(bad[:, None, None], eye, t) for t in (factor, M))
+            factor, M = (torch.where(bad[:, None, None], torch.eye(M.shape[-1]).to(t), t) for t in (factor, M))
         normal = torch.cholesky_solve(row.unsqueeze(-1), factor).squeeze(-1) if tied else None
         self.groups.append((rows, index, free, row, factor, M, normal))
 
@@ -951,7 +954,7 @@ class _Face:
             place = None if index is None else index.expand(*r.shape[:-1], index.shape[-1])
             r = free * (r if index is None else r.gather(-1, place))
             u = _on_row(r, row, factor, normal)
-            if refine and M.dtype is torch.float32:
+            if refine and r.dtype is torch.float32:
                 u = u + _on_row((r.double() - _times(M.double(), u.double())).float(), row, factor, normal)
             u = free * u
             if index is not None:
@@ -987,18 +990,18 @@ class _FaceSearch:
     float64, so that the wrong sign of a multiplier is not hidden by rounding.
     """
 
-    def __init__(self, P, q, s, whole, definite, rule):
+    def __init__(self, P, q, s, known, rule):
         self.rule, self.whole_batch = rule, (_Quadratic(P, q), s)
-        self.P, self.q, self.s, self.factor = P, q, s, whole
-        self.wide = P.double()
+        self.P, self.q, self.s, self.factor = P, q, s, known.factor
+        self.wide = known.wide
         self.names = torch.arange(len(q), device=q.device)
         self.x = torch.zeros_like(q)  # the answers
         self.groups = []
         self.singular, self.done = (torch.zeros(len(q), dtype=torch.bool, device=q.device) for _ in range(2))
         self.steps = torch.zeros_like(self.names)
         self.allowed = torch.zeros(len(q), dtype=torch.float64, device=q.device)
-        minimum = torch.cholesky_solve(-q.unsqueeze(-1), whole).squeeze(-1)
-        minimum = torch.where(definite.unsqueeze(-1) & minimum.isfinite(), minimum, 0.0)
+        minimum = torch.cholesky_solve(-q.unsqueeze(-1), known.factor).squeeze(-1)
+        minimum = torch.where(known.definite.unsqueeze(-1) & minimum.isfinite(), minimum, 0.0)
         self.z, self.active = s.solve_traced(minimum, "lowest")
         mean = P.diagonal(dim1=-2, dim2=-1).mean(-1)
         self.L = torch.where(mean > 0, mean, 1.0).expand(len(q)).unsqueeze(-1)
@@ -1042,14 +1045,16 @@ class _FaceSearch:
             if len(self.names) == 0:
                 return
             wide, s, L = _Quadratic(self.wide, self.q.double()), self.s.to(torch.float64), self.L.double()
-            face = _Face(self.P, *self.s.frame(x.to(self.q.dtype), active), self.factor)
-            z = x
-            for _ in range(2):  # the second time for the digits that float32 leaves out
-                u = face.solve(-wide.gradient(z).to(self.q.dtype), refine=False).double()
+            face = _Face(self.P, *self.s.frame(x.to(self.q.dtype), active), self.factor, self.wide)
+            z, g = x, wide.gradient(x)
+            for _ in range(2):  # the second time for the digits that float32 may leave out
+                # Across the face the gradient may be large: in float32 its rounding would hide what is left along it.
+                along = s.face_project(z, -g, active)
+                u = face.solve(along.to(self.q.dtype), refine=False).double()
                 z = z + torch.where(face.singular.unsqueeze(-1), 0.0, u)
-                if self.q.dtype is torch.float64:
+                g = wide.gradient(z)
+                if self.q.dtype is torch.float64 or bool((u.abs() <= 1e-4 * _dot(z, z).sqrt()).all()):
                     break
-            g = wide.gradient(z)
             x, active = s.solve_traced(z - g / L, "lowest")
             size = _dot(z, z).sqrt() + wide.q.abs().amax(-1, keepdim=True) / L
             off = ((x - z).abs() / size.clamp(min=torch.finfo(torch.float64).tiny)).amax(-1)
@@ -1136,32 +1141,31 @@ def _pick(active, rows):
 class _Call:
     """What one call of the layer hands from the forward pass to the backward."""
 
-    def __init__(self, s: ConvexSet, rule: _Rule):
-        self.set, self.rule = s.bind([None] * len(s.names)), rule
+    def __init__(self, s: ConvexSet, rule: _Rule, kept: list[_Known]):
+        self.set, self.rule, self.kept = s.bind([None] * len(s.names)), rule, kept
         self.face = self.info = None
 
 
-def _solve(P: Tensor, q: Tensor, s: ConvexSet, rule: _Rule, call: _Call | None):
-    """Minimise over the full batch; return x and its SolveInfo, and note the faces in ``call``."""
+def _solve(P: Tensor, q: Tensor, s: ConvexSet, rule: _Rule, call: _Call):
+    """Minimise over the full batch; return x, and note its SolveInfo and the faces in ``call``."""
     batch, n = q.shape[:-1], q.shape[-1]
     P, q, s = (P.reshape(-1, n, n) if P.dim() > 2 else P), q.reshape(-1, n), _flat(s, batch)
     raise_not_finite("q", q)
-    whole, definite = _check_matrix(P, batch)
+    known = _Known.of(P, batch, call.kept)
     s._check_data()
     face = None
     if rule.variant == "exact":
-        x, face, info = _FaceSearch(P, q, s, whole, definite, rule).run()
+        x, face, info = _FaceSearch(P, q, s, known, rule).run()
     else:
         if rule.smoothness is None and rule.line_search == "short":
             rule.smoothness = torch.linalg.eigvalsh(P.detach()).amax(-1)
         x = _first_point(s, q, rule.variant)
         rule.fit(s, x)
         x, info = _Rollout(_Quadratic(P, q), s, x, rule).run()
-    if call is not None:
-        call.face, call.info = face, _reshaped(info, batch)
+    call.face, call.info = face, _reshaped(info, batch)
     if rule.variant != "softmax":
         rule.allowed = rule.allowed.reshape(batch)
-    return x.reshape(*batch, n), _reshaped(info, batch)
+    return x.reshape(*batch, n)
 
 
 def _reshaped(info, batch):
@@ -1177,6 +1181,31 @@ def _first_point(s, q, variant):
         return torch.zeros_like(q)
     total = torch.as_tensor(s.total, dtype=q.dtype, device=q.device)
     return (total.unsqueeze(-1) / q.shape[-1]).expand(q.shape)
+
+
+class _Known:
+    """What is known of a P that passed the checks: its factor, where it is definite, and P in float64.
+
+    A layer keeps that of the last P without batch dimensions, beside a copy of P, and uses it again only while P equals
+    the copy, so it cannot be stale.
+    """
+
+    def __init__(self, P: Tensor, batch: tuple[int, ...]):
+        self.factor, self.definite = _check_matrix(P, batch)
+        self.P = P.detach().clone() if P.dim() == 2 else None
+        self.wide = P.detach().double()
+
+    @staticmethod
+    def of(P: Tensor, batch: tuple[int, ...], kept: list[_Known]) -> _Known:
+        """Return what is kept of this P, or find it out and keep it."""
+        P = P.detach()
+        if P.dim() != 2:
+            return _Known(P, batch)
+        for known in kept:
+            if known.P.dtype is P.dtype and known.P.device == P.device and torch.equal(known.P, P):
+                return known
+        kept[:] = [_Known(P, batch)]
+        return kept[0]
 
 
 def _check_matrix(P: Tensor, batch: tuple[int, ...]):
@@ -1237,7 +1266,7 @@ class _Minimiser(torch.autograd.Function):
     def forward(P, q, call, *tensors):
         """Solve, and tell the face: that of the projection of a gradient step."""
         s = call.set.bind(tensors)
-        x = _solve(P, q, s, call.rule, call)[0]
+        x = _solve(P, q, s, call.rule, call)
         if type(s).solve is ConvexSet.solve:
             return (x,)
         scale = P.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)

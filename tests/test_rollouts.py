@@ -702,3 +702,23 @@ def test_default_tolerances_are_within_reach(variant, dtype):
         for s in (Simplex(n), L1Ball(n, 0.8), Box(-0.1, 0.2, dim=n)):
             info = FrankWolfeLayer(s, variant=variant, return_info=True)(P, q)[1]
             assert bool(info.converged.all()) and int(info.iterations.max()) < 3000
+
+
+def test_the_factor_of_a_shared_matrix_is_kept_and_never_stale(monkeypatch):
+    calls = []
+    factor = torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda M: calls.append(M.shape) or factor(M))
+    P, q = quadratics(3, 8)
+    P, layer = P[0].clone(), FrankWolfeLayer(L1Ball(8, 50.0))
+    first = layer(P, q)
+    assert len(calls) == 1
+    torch.testing.assert_close(layer(P.clone(), q), first)
+    assert len(calls) == 1 and not copy.deepcopy(layer)._kept
+    P[0, 0] += 1
+    torch.testing.assert_close(layer(P, q), torch.linalg.solve(P, -q.mT).mT)
+    assert len(calls) == 2
+    P[0, 1] += 1
+    with pytest.raises(SolveError, match="P is not symmetric"):
+        layer(P, q)
+    with pytest.raises(SolveError, match="has the eigenvalue"):
+        layer(-P.mT @ P, q)
