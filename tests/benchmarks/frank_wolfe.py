@@ -227,11 +227,13 @@ def section(record: dict) -> list[str]:
     return [
         "### What was measured",
         "",
-        "The problem is $\\min \\tfrac12 x^\\top P x + q^\\top x$ over $\\sum_i w_i |x_i| \\le t$, the five instances of"
+        "The problem is $\\min \\tfrac12 x^\\top P x + q^\\top x$ over $\\sum_i w_i |x_i| \\le t$,"
+        " the five instances of"
         " the published experiment at $n = 500$. In four of them the limit does not bind. So a second case takes the"
         f" same data with $t$ at {dfw.SHARE:g} of the unconstrained solution's norm: there it binds in all five. The"
         " gradient is that of $\\sum_i x_i$ by $q$. Times are for all five, one call each, on one thread, without what"
-        " can be made once for a $P$: a program, a factor, a power iteration. `lablib` and the published rollout compute"
+        " can be made once for a $P$: a program, a factor, a power iteration. `lablib` and the"
+        " published rollout compute"
         " in float32, the others in float64. A call of less than a tenth of a second is made twice, and the second"
         " counts.",
         "",
