@@ -490,6 +490,7 @@ class FenchelLiftedNetwork(nn.Module):
         decay: float = 0.0,
         anchors: float | Sequence[float] | None = None,
         anchor_growth: float = 1.0,
+        inertia: float = 0.0,
         x_steps: int = 10,
         w_steps: int = 5,
         alternations: int = 1,
@@ -506,6 +507,9 @@ class FenchelLiftedNetwork(nn.Module):
         (self.decay,) = _numbers("decay", decay, 1, positive=False)
         (self.dual_step,) = _numbers("dual_step", dual_step, 1, positive=False)
         (self.anchor_growth,) = _numbers("anchor_growth", anchor_growth, 1, positive=True)
+        (self.inertia,) = _numbers("inertia", inertia, 1, positive=False)
+        if self.inertia >= 1:
+            raise InputError(f"inertia is {inertia:g}: expected a number from 0 up to, but not including, 1")
         for name, value in (("x_steps", x_steps), ("w_steps", w_steps), ("alternations", alternations)):
             _whole(name, value)
         self.x_steps, self.w_steps, self.alternations = x_steps, w_steps, alternations
@@ -514,6 +518,7 @@ class FenchelLiftedNetwork(nn.Module):
         self._order: Tensor | None = None
         self._position = 0
         self._sums: list[float] = []
+        self._previous: list[Tensor] | None = None
         self._representations: list[Tensor] | None = None
         self._data: list[float] = []  # tells whether the next call of fit brings the same data
         self._raised = 0
@@ -651,7 +656,7 @@ class FenchelLiftedNetwork(nn.Module):
             train(self, self.history, advance, measure, epochs=epochs, tol=tol, progress=progress)
         finally:
             if self.history.status == "diverged":
-                self._representations = self._order = None
+                self._representations = self._order = self._previous = None
                 self._sums = []
         return self.history
 
@@ -661,10 +666,16 @@ class FenchelLiftedNetwork(nn.Module):
         return [a * self.anchor_growth**self.history.passes for a in anchors]
 
     def _blocks(
-        self, values: list[Tensor], anchors: list[float], anchored: bool, trace: bool, workers: int
+        self,
+        values: list[Tensor],
+        before: list[Tensor],
+        anchors: list[float],
+        anchored: bool,
+        trace: bool,
+        workers: int,
     ) -> tuple[list[Tensor], list[Tensor], list[tuple[str, float]]]:
         """Go through all blocks from the top, and change nothing: return new values, new weights, and the trace."""
-        weights = before = [layer.matrix() for layer in self.layers]
+        weights = before
         multipliers = [*self.multipliers, 1.0]
         notes: list[tuple[str, float]] = []
 
@@ -718,10 +729,10 @@ class FenchelLiftedNetwork(nn.Module):
 
     def _sweep(self, X: Tensor, T: Tensor, trace: bool, workers: int) -> Callable[[], bool]:
         """Compute a full-batch sweep; return what puts it into place."""
-        xs = self._representations
+        before, xs = [layer.matrix() for layer in self.layers], self._representations
         if xs is None:
-            xs = self._forward(X, [layer.matrix() for layer in self.layers])[0]
-        values, weights, notes = self._blocks([X, *xs, T], self._anchors(full=True), False, trace, workers)
+            xs = self._forward(X, before)[0]
+        values, weights, notes = self._blocks([X, *xs, T], before, self._anchors(full=True), False, trace, workers)
 
         def commit() -> bool:
             self._representations = values[1:-1]
@@ -740,14 +751,16 @@ class FenchelLiftedNetwork(nn.Module):
             order, position = torch.randperm(len(X), generator=source), 0
             generator = source.get_state()
         rows = order[position : position + size].to(X.device)
-        x, target, before = X[rows], T[rows], [layer.matrix() for layer in self.layers]
+        x, target, now = X[rows], T[rows], [layer.matrix() for layer in self.layers]
+        before = [W + self.inertia * (W - old) for W, old in zip(now, self._previous or now, strict=True)]
         xs = self._forward(x, before)[0]
-        values, weights, notes = self._blocks([x, *xs, target], self._anchors(), True, trace, workers)
+        values, weights, notes = self._blocks([x, *xs, target], before, self._anchors(), True, trace, workers)
         objective, gaps = self.lifted_objective(values, weights, before)
 
         def commit() -> bool:
             last = position + size >= len(X)
             self._order, self._position, self._generator = (None if last else order), position + size, generator
+            self._previous = now if self.inertia else None
             ones = [objective, *gaps, 1.0]
             self._sums = ones if position == 0 else [a + b for a, b in zip(self._sums, ones, strict=True)]
             self._put(weights, notes)
@@ -788,7 +801,17 @@ class FenchelLiftedNetwork(nn.Module):
 
     # -- resumption ----------------------------------------------------------------------------------------------------
 
-    _resumed = ("multipliers", "_generator", "_order", "_position", "_sums", "_representations", "_data", "_raised")
+    _resumed = (
+        "multipliers",
+        "_generator",
+        "_order",
+        "_position",
+        "_sums",
+        "_previous",
+        "_representations",
+        "_data",
+        "_raised",
+    )
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what resuming needs beside the weights; ``state_dict`` calls it."""
