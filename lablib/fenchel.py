@@ -65,7 +65,7 @@ def _bernoulli(p: Tensor, u: Tensor) -> Tensor:
 
 
 def _relu_gap(v: Tensor, u: Tensor) -> Tensor:
-    gap = (v - u.clamp(min=0)).square() / 2 - v * u.clamp(max=0)  # eq: eq-gap-relu
+    gap = (v - u.clamp(min=0)).square() / 2 - v * u.clamp(max=0)  # eq: eq-fenchel-gap-relu
     return torch.where(v < 0, math.inf, gap)
 
 
@@ -308,7 +308,7 @@ def representation_step(
     the new x; no sample's value is above its old one. Source: chapter "Fenchel lifting".
     """
     norm = float(above.norm(W, x))
-    curvature = max(multiplier_above * phi_above.lipschitz * norm * norm, 1e-9 * multiplier)  # eq: eq-fenchel-x-step
+    curvature = max(multiplier_above * phi_above.lipschitz * norm * norm, 1e-9 * multiplier)  # eq: eq-fenchel-curvature
     weight = multiplier / curvature
     strong = multiplier / phi.lipschitz
 
@@ -364,7 +364,7 @@ def weight_step(
         U, U_centre = A @ W, A @ centre
 
         def step(D: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
-            D = torch.cholesky_solve(U - U_centre - scale * pull(U), S)  # eq: eq-fenchel-w-step
+            D = torch.cholesky_solve(U - U_centre - scale * pull(U), S)  # eq: eq-fenchel-dual
             return D, torch.addmm(U_centre, K, D)
 
         def value(D: Tensor, U: Tensor) -> Tensor:
@@ -412,11 +412,12 @@ class FenchelLiftedNetwork(nn.Module):
 
     With all data at once (full batch), the hidden values stay from sweep to sweep, and every block step of the whole
     run decreases the objective while the multipliers stay. With mini-batches the hidden values start anew at the
-    forward pass, where every gap is 0, and the weights are held by ``anchors / 2 |W - W before|^2``, one number or one for each
-    layer; every block step decreases this batch's anchored objective. ``anchor_growth``: the anchors' factor from pass
-    to pass; as they grow the method turns into stochastic gradient descent with the step 1 / anchor. ``x_steps``,
-    ``w_steps``: inner steps for a block. ``alternations``: sweeps over the blocks for a batch. ``seed``: for the first
-    weights (Glorot's uniform law) and the order of the batches.
+    forward pass, where every gap is 0, and the weights are held by ``anchors / 2 |W - W before|^2``, one number or one
+    for each layer; every block step decreases this batch's anchored objective. ``anchor_growth``: the anchors' factor
+    from pass to pass; as they grow the method turns into stochastic gradient descent with the step 1 / anchor.
+    ``inertia``: "W before" and the start of a batch lie this share of the last change further on (0: at W itself).
+    ``x_steps``, ``w_steps``: inner steps for a block. ``alternations``: sweeps over the blocks for a batch. ``seed``:
+    for the first weights (Glorot's uniform law) and the order of the batches.
 
     Raises InputError or TypeError, naming the argument, for what cannot be. Source: Gu, Askari and El Ghaoui (arXiv
     1811.08039); chapter "Fenchel lifting".

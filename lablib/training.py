@@ -171,8 +171,9 @@ def train(
 
     ``advance()``: computes a step, changes nothing, returns ``commit``; ``commit()`` puts it into place and returns
     True when a pass is whole. It raises FloatingPointError if the step holds a number that is not finite.
-    ``measure()``: a row for the history, with "objective" and "loss". ``tol``: stop where the objective changes by less than ``tol``
-    times itself over a pass. ``progress``: True writes a line to stderr after each pass, a callable gets each row.
+    ``measure()``: a row for the history, with "objective" and "loss". ``tol``: stop where the objective changes by
+    less than ``tol`` times itself over a pass. ``progress``: True writes a line to stderr after each pass, a callable
+    gets each row.
 
     On divergence the network gets its best weights back, and a RuntimeWarning says so. A second Ctrl-C, in the midst of
     a step, undoes the step and raises KeyboardInterrupt; all steps before it are kept.
