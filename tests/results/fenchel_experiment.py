@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
@@ -19,8 +20,15 @@ from lablib.teaching.status import machine
 from . import fenchel_published as published
 
 FOLDER = Path(__file__).resolve().parents[2] / "book" / "_data"
-BATCH = published.BATCH
+BATCH = {"dense": published.BATCH, "lenet": published.BATCH, "digits": 100}
 SEEDS = (0, 1, 2)
+_MNIST = "MNIST's test images: the first 8,000 train, 1,000 of them for validation; the last 2,000 test"
+DATA = {
+    "dense": _MNIST,
+    "lenet": _MNIST,
+    "digits": "scikit-learn's digits: the first 1,400 train, 175 of them for validation; the last 397 test",
+    "sixty": "MNIST: 60,000 training images, 7,500 of them for validation; 10,000 test images",
+}
 OPTIMISERS = {"Adam": torch.optim.Adam, "SGD": torch.optim.SGD}
 
 
@@ -28,7 +36,12 @@ def split(kind: str, part: str = "test") -> tuple[Tensor, Tensor, Tensor, Tensor
     """Return training and test samples with labels: the first 8,000 and the last 2,000 of MNIST's test images.
 
     With part="train": the 60,000 training images and all test images. LeNet-5 gets 32 x 32 images, padded with zeros.
+    kind="digits": scikit-learn's digits, the first 1,400 and the last 397.
     """
+    if kind == "digits":
+        found = load_digits()
+        x, y = torch.tensor(found.data / 16, dtype=torch.float32), torch.tensor(found.target)
+        return x[:1400], y[:1400], x[1400:], y[1400:]
 
     def shaped(images: Tensor) -> Tensor:
         x = images.float() / 255
@@ -50,7 +63,7 @@ def for_search(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def plain(kind: str, seed: int) -> nn.Sequential:
     """Return the network as all methods start it."""
     modules: list[nn.Module] = []
-    for layer in {"dense": published.dense, "lenet": published.lenet}[kind](seed):
+    for layer in published.STARTS[kind](seed):
         modules += [*(layer if isinstance(layer, nn.Sequential) else [layer]), nn.ReLU()]
     return nn.Sequential(*modules[:-1])
 
@@ -62,7 +75,7 @@ def lifted(kind: str, seed: int, parts: tuple[Tensor, ...], passes: int, options
     scores, seconds, spent = [], [], 0.0
     for _ in range(passes):
         begin = time.process_time()
-        history = net.fit(x, y, epochs=1, batch_size=BATCH, tol=0.0, progress=False)
+        history = net.fit(x, y, epochs=1, batch_size=BATCH[kind], tol=0.0, progress=False)
         spent += time.process_time() - begin  # with the measuring of loss and accuracy that fit does
         scores.append(net.score(x_test, y_test))
         seconds.append(round(spent, 2))
@@ -85,7 +98,7 @@ def rival(name: str, kind: str, seed: int, parts: tuple[Tensor, ...], passes: in
     scores, seconds, spent = [], [], 0.0
     for _ in range(passes):
         begin = time.process_time()
-        for rows in torch.randperm(len(x), generator=generator).split(BATCH):
+        for rows in torch.randperm(len(x), generator=generator).split(BATCH[kind]):
             optimiser.zero_grad()
             loss = cross_entropy(net(x[rows]), y[rows])
             if decay:
@@ -117,7 +130,14 @@ def search(name: str, kind: str, parts: tuple[Tensor, ...], passes: int, grid: l
 
 
 def compare(
-    kind: str, name: str, part: str, grids: dict[str, list[dict]], fixed: dict[str, dict], passes: int, more: int
+    kind: str,
+    name: str,
+    part: str,
+    grids: dict[str, list[dict]],
+    fixed: dict[str, dict],
+    passes: int,
+    more: int,
+    extra: dict | None = None,
 ) -> None:
     """Tune each method, run it with three seeds, and write the record `name`.
 
@@ -136,11 +156,9 @@ def compare(
         print(kind, method, [one["test"][passes - 1] for one in runs[method]], file=sys.stderr, flush=True)
     record = {
         "command": f"make results NAME={name}",
-        "data": "60,000 training images, 10,000 test images"
-        if part == "train"
-        else "MNIST's test images: the first 8,000 train, the last 2,000 test; 1,000 of the 8,000 for validation",
+        "data": DATA["sixty" if part == "train" else kind],
         "seeds": list(SEEDS),
-        "batch": BATCH,
+        "batch": BATCH[kind],
         "passes": passes,
         "minutes": round((time.monotonic() - begin) / 60, 1),
         "machine": machine(),
@@ -149,7 +167,7 @@ def compare(
         "tuned": tuned,
         "runs": runs,
     }
-    (FOLDER / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (FOLDER / f"{name}.json").write_text(json.dumps(record | (extra or {}), indent=1) + "\n", encoding="utf-8")
 
 
 def table(record: dict, at: tuple[int, ...]) -> list[dict]:

@@ -22,7 +22,9 @@ Re-written from the description of github.com/beeperman/Fenchel_Lifted_Networks 
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +35,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 BATCH = 500
-ANCHORS = {"dense": (10.0, 100.0), "lenet": (1e-4, 1e-2, 1.0, 1.0, 10.0)}
+ANCHORS = {"dense": (10.0, 100.0), "lenet": (1e-4, 1e-2, 1.0, 1.0, 10.0), "digits": (10.0, 100.0)}
 """r_l, layer by layer."""
-FACTORS = {"dense": (1.0, 10.0), "lenet": (1.0, 1.0, 5.0, 1.0, 5.0)}
+FACTORS = {"dense": (1.0, 10.0), "lenet": (1.0, 1.0, 5.0, 1.0, 5.0), "digits": (1.0, 10.0)}
 """c_l, layer by layer; that of the first layer is never used."""
 
 
@@ -52,17 +54,17 @@ def weights(kind: str) -> list[float]:
     return out
 
 
-def settings(kind: str) -> dict[str, list[float]]:
+def settings(kind: str, batch: int = BATCH) -> dict[str, list[float]]:
     """Return the same problem in lablib's units."""
     w = weights(kind)
-    anchors = [2 * one * r / BATCH for one, r in zip(w, ANCHORS[kind], strict=True)]
+    anchors = [2 * one * r / batch for one, r in zip(w, ANCHORS[kind], strict=True)]
     return {"multipliers": [2 * one for one in w[:-1]], "anchors": anchors}
 
 
-def dense(seed: int) -> list[nn.Module]:
+def dense(seed: int, widths: tuple[int, ...] = (784, 300, 10)) -> list[nn.Module]:
     """Return the layers of 784-300-10 as they start: Xavier-uniform weights, offsets 0.1."""
     torch.manual_seed(seed)
-    layers = [nn.Linear(784, 300), nn.Linear(300, 10)]
+    layers: list[nn.Module] = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
     for layer in layers:
         nn.init.xavier_uniform_(layer.weight)
         nn.init.constant_(layer.bias, 0.1)
@@ -82,6 +84,14 @@ def lenet(seed: int) -> list[nn.Module]:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.constant_(module.bias, 0.1)
     return layers
+
+
+def digits(seed: int) -> list[nn.Module]:
+    """Return the layers of 64-32-10, for scikit-learn's digits."""
+    return dense(seed, (64, 32, 10))
+
+
+STARTS = {"dense": dense, "lenet": lenet, "digits": digits}
 
 
 def energy(x: Tensor, u: Tensor) -> Tensor:
@@ -111,8 +121,11 @@ def lbfgs(function: Callable[[], Tensor], variables: list[Tensor], nonnegative: 
     return done.nfev
 
 
-def train_batch(layers: list[nn.Module], x: Tensor, labels: Tensor, anchors, factors) -> int:
-    """Do one batch of the published algorithm in place; return the evaluations of all its L-BFGS-B calls."""
+def train_batch(layers: list[nn.Module], x: Tensor, labels: Tensor, anchors, factors, watch=lambda xs: None) -> int:
+    """Do one batch of the published algorithm in place; return the evaluations of all its L-BFGS-B calls.
+
+    `watch` gets the values of all layers, the data first, at the start and after each block.
+    """
     count = len(layers)
     with torch.no_grad():
         xs = [x]
@@ -124,6 +137,7 @@ def train_batch(layers: list[nn.Module], x: Tensor, labels: Tensor, anchors, fac
         return cross_entropy(u, labels, reduction="sum") if l == count - 1 else energy(xs[l + 1], u)
 
     evaluations = 0
+    watch(xs)
     for l in reversed(range(1, count)):
         with torch.no_grad():
             u = layers[l - 1](xs[l - 1])
@@ -132,6 +146,7 @@ def train_batch(layers: list[nn.Module], x: Tensor, labels: Tensor, anchors, fac
             lambda l=l, u=u, free=free: factors[l] * term(l, free) + energy(free, u), [free], nonnegative=True
         )
         xs[l] = free.detach()
+        watch(xs)
     for l, layer in enumerate(layers):
         weights = list(layer.parameters())
         before = [w.detach().clone() for w in weights]
@@ -142,6 +157,7 @@ def train_batch(layers: list[nn.Module], x: Tensor, labels: Tensor, anchors, fac
             weights,
             nonnegative=False,
         )
+        watch(xs)
     return evaluations
 
 
@@ -153,14 +169,14 @@ def accuracy(layers: list[nn.Module], x: Tensor, labels: Tensor) -> float:
     return float((layers[-1](x).argmax(1) == labels).double().mean())
 
 
-def train(kind: str, seed: int, count: int, data: tuple[Tensor, ...]) -> list[dict]:
+def train(kind: str, seed: int, count: int, data: tuple[Tensor, ...], size: int = BATCH) -> list[dict]:
     """Train on `count` batches; return what the network scores after each, with evaluations and seconds so far."""
     x, labels, x_test, labels_test = data
-    layers = {"dense": dense, "lenet": lenet}[kind](seed)
+    layers = STARTS[kind](seed)
     generator = torch.Generator().manual_seed(seed)
     rows, spent, evaluations = [], 0.0, 0
     while len(rows) < count:
-        for batch in torch.randperm(len(x), generator=generator).split(BATCH):
+        for batch in torch.randperm(len(x), generator=generator).split(size):
             begin = time.perf_counter()
             evaluations += train_batch(layers, x[batch], labels[batch], ANCHORS[kind], FACTORS[kind])
             spent += time.perf_counter() - begin
@@ -168,7 +184,7 @@ def train(kind: str, seed: int, count: int, data: tuple[Tensor, ...]) -> list[di
             rows.append(
                 {"batch": len(rows) + 1, "test": test, "train": fitted, "seconds": spent, "evaluations": evaluations}
             )
-            print(kind, seed, rows[-1], flush=True)
+            print(kind, seed, rows[-1], file=sys.stderr, flush=True)
             if len(rows) == count:
                 break
     return rows
