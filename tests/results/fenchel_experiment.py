@@ -118,12 +118,22 @@ def run(name: str, kind: str, seed: int, parts: tuple[Tensor, ...], passes: int,
     return lifted(kind, seed, parts, passes, options)
 
 
-def search(name: str, kind: str, parts: tuple[Tensor, ...], passes: int, grid: list[dict]) -> dict:
-    """Return the setting with the best validation accuracy after so many passes (seed 0), and what all scored."""
+def search(name: str, kind: str, parts: tuple[Tensor, ...], passes: int, grid: list[dict], kept: Path) -> dict:
+    """Return the setting with the best validation accuracy after so many passes (seed 0), and what all scored.
+
+    What is found is also written to `kept`, line by line, so that a search that was stopped goes on.
+    """
+    known = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+    scored = {json.dumps(one["options"]): one["validation"] for one in known if one["method"] == name}
     tried = []
     for options in grid:
-        scores = run(name, kind, 0, for_search(parts), passes, options)["test"]
-        tried.append({"options": options, "validation": scores[-1]})
+        key = json.dumps(options)
+        if key not in scored:
+            scored[key] = run(name, kind, 0, for_search(parts), passes, options)["test"][-1]
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with kept.open("a") as file:
+                file.write(json.dumps({"method": name, "options": options, "validation": scored[key]}) + "\n")
+        tried.append({"options": options, "validation": scored[key]})
         print(kind, name, tried[-1], file=sys.stderr, flush=True)
     best = max(tried, key=lambda one: one["validation"])
     return {"options": best["options"], "validation": best["validation"], "tried": tried}
@@ -147,7 +157,8 @@ def compare(
     torch.set_num_threads(1)
     begin = time.monotonic()
     parts = split(kind, part)
-    tuned = {method: search(method, kind, parts, passes, grid) for method, grid in grids.items()}
+    kept = FOLDER.parents[1] / "_build" / "results" / f"{name}.jsonl"
+    tuned = {method: search(method, kind, parts, passes, grid, kept) for method, grid in grids.items()}
     chosen = {**{method: found["options"] for method, found in tuned.items()}, **fixed}
     runs: dict[str, list[dict]] = {}
     for method, options in chosen.items():
@@ -168,6 +179,7 @@ def compare(
         "runs": runs,
     }
     (FOLDER / f"{name}.json").write_text(json.dumps(record | (extra or {}), indent=1) + "\n", encoding="utf-8")
+    kept.unlink(missing_ok=True)
 
 
 def table(record: dict, at: tuple[int, ...]) -> list[dict]:

@@ -11,4 +11,4 @@ from .fenchel_mnist import FIXED, GRIDS
 
 def main() -> None:
     """Tune, run and write the record."""
-    compare("dense", "fenchel-mnist-60000", "train", GRIDS, FIXED, passes=20, more=100)
+    compare("dense", "fenchel-mnist-60000", "train", GRIDS, FIXED, passes=20, more=60)
