@@ -42,8 +42,9 @@ from .training import History, train
 class Activation:
     """A nondecreasing activation phi as a constraint: the Fenchel gap, and the step that the gap asks for.
 
-    ``phi(u)``: the activation. ``gap(v, u)``: ``G*(v) + G(u) - u v``, inf where v is no value that phi can reach; for
-    each entry, and for softmax summed over the last dimension, which is kept with size 1. ``prox(r, c)``: the x with
+    ``phi(u)``: the activation. ``gap(v, u)``: ``G*(v) + G(u) - u v`` for a v that phi can reach; for each entry, and for
+    softmax summed over the last dimension, which is kept with size 1. ``lower``, ``upper``: the ends of what it can
+    reach. ``prox(r, c)``: the x with
     ``x + c phi^-1(x) = r``, which minimises ``1/2 |x - r|^2 + c G*(x)``. ``lipschitz``: a certain bound L on phi', so
     that G has curvature at most L and G* at least 1/L. ``module()``: the activation as a torch module.
     """
@@ -54,19 +55,19 @@ class Activation:
     prox: Callable[[Tensor, float], Tensor] | None
     lipschitz: float
     module: Callable[[], nn.Module]
+    lower: float = -math.inf
+    upper: float = math.inf
 
 
 def _bernoulli(p: Tensor, u: Tensor) -> Tensor:
     """Return the Kullback-Leibler divergence of sigmoid(u) from p."""
     entropy = torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)
     # The three terms cancel near p = sigmoid(u), where rounding could leave -1e-17.
-    gap = (entropy - p * F.logsigmoid(u) - (1 - p) * F.logsigmoid(-u)).clamp(min=0)
-    return torch.where((p < 0) | (p > 1), math.inf, gap)
+    return (entropy - p * F.logsigmoid(u) - (1 - p) * F.logsigmoid(-u)).clamp(min=0)
 
 
 def _relu_gap(v: Tensor, u: Tensor) -> Tensor:
-    gap = (v - u.clamp(min=0)).square() / 2 - v * u.clamp(max=0)  # eq: eq-fenchel-gap-relu
-    return torch.where(v < 0, math.inf, gap)
+    return (v - u.clamp(min=0)).square() / 2 - v * u.clamp(max=0)  # eq: eq-fenchel-gap-relu
 
 
 def _leaky_gap(v: Tensor, u: Tensor, slope: float) -> Tensor:
@@ -75,9 +76,7 @@ def _leaky_gap(v: Tensor, u: Tensor, slope: float) -> Tensor:
 
 
 def _softmax_gap(v: Tensor, u: Tensor) -> Tensor:
-    gap = (torch.xlogy(v, v) - v * F.log_softmax(u, -1)).sum(-1, keepdim=True).clamp(min=0)
-    outside = (v < 0).any(-1, keepdim=True) | ((v.sum(-1, keepdim=True) - 1).abs() > 1e-4)
-    return torch.where(outside, math.inf, gap)
+    return (torch.xlogy(v, v) - v * F.log_softmax(u, -1)).sum(-1, keepdim=True).clamp(min=0)
 
 
 def _solve(phi: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor], r: Tensor, c: float) -> Tensor:
@@ -107,7 +106,7 @@ def _leaky(slope: float) -> Activation:
 ACTIVATIONS = {
     one.name: one
     for one in (
-        Activation("relu", torch.relu, _relu_gap, lambda r, c: r.clamp(min=0) / (1 + c), 1.0, nn.ReLU),
+        Activation("relu", torch.relu, _relu_gap, lambda r, c: r.clamp(min=0) / (1 + c), 1.0, nn.ReLU, 0.0),
         _leaky(0.01),
         Activation(
             "sigmoid",
@@ -116,6 +115,8 @@ ACTIVATIONS = {
             lambda r, c: _solve(torch.sigmoid, lambda x: x * (1 - x), r, c),
             0.25,
             nn.Sigmoid,
+            0.0,
+            1.0,
         ),
         Activation(
             "tanh",
@@ -124,8 +125,10 @@ ACTIVATIONS = {
             lambda r, c: _solve(torch.tanh, lambda x: 1 - x * x, r, c),
             1.0,
             nn.Tanh,
+            -1.0,
+            1.0,
         ),
-        Activation("softmax", lambda u: torch.softmax(u, -1), _softmax_gap, None, 0.5, lambda: nn.Softmax(-1)),
+        Activation("softmax", lambda u: torch.softmax(u, -1), _softmax_gap, None, 0.5, lambda: nn.Softmax(-1), 0.0),
         Activation(
             "identity", lambda u: u, lambda v, u: (v - u).square() / 2, lambda r, c: r / (1 + c), 1.0, nn.Identity
         ),
@@ -157,8 +160,12 @@ def fenchel_gap(v: Tensor, u: Tensor, activation: str = "relu", *, slope: float 
     >>> fenchel_gap(torch.tensor([0.0, 1.0, 1.0]), torch.tensor([-3.0, -3.0, 1.0])).tolist()
     [0.0, 3.5, 0.0]
     """
-    gap = _activation(activation, slope, tuple(ACTIVATIONS)).gap(v, u)
-    return gap.squeeze(-1) if activation == "softmax" else gap
+    phi = _activation(activation, slope, tuple(ACTIVATIONS))
+    gap, outside = phi.gap(v, u), (v < phi.lower) | (v > phi.upper)
+    if activation == "softmax":
+        gap = gap.squeeze(-1)
+        outside = outside.any(-1) | ((v.sum(-1) - 1).abs() > 1e-4)
+    return torch.where(outside, math.inf, gap)
 
 
 # ---- layers ---------------------------------------------------------------------------------------------------------
@@ -282,8 +289,8 @@ def descend(
         momentum = (count / (count + 3)).clamp(max=most).to(x.dtype)
         x_new = torch.where(_spread(better, x), x_new, x)
         u_new = torch.where(_spread(better, u), u_new, u)
-        y = x_new + _spread(momentum, x) * (x_new - x)
-        w = u_new + _spread(momentum, u) * (u_new - u)
+        y = torch.lerp(x, x_new, 1 + _spread(momentum, x))  # x_new + momentum (x_new - x)
+        w = torch.lerp(u, u_new, 1 + _spread(momentum, u))
         x, u = x_new, u_new
     return x, u
 
@@ -364,8 +371,9 @@ def weight_step(
         U, U_centre = A @ W, A @ centre
 
         def step(D: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
-            D = torch.cholesky_solve(U - U_centre - scale * pull(U), S)  # eq: eq-fenchel-dual
-            return D, torch.addmm(U_centre, K, D)
+            right = torch.sub(U, pull(U), alpha=scale) - U_centre
+            D = torch.cholesky_solve(right, S)  # eq: eq-fenchel-dual
+            return D, torch.sub(U_centre + right, D, alpha=scale)  # U_centre + K D, since (K + scale) D = right
 
         def value(D: Tensor, U: Tensor) -> Tensor:
             return gaps(U) + (D * (U - U_centre)).sum(dtype=torch.float64) / 2
