@@ -10,7 +10,7 @@ DEVICE ?= cpu
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab labs status bench address env python-env clean found-python
+.PHONY: help book test lab labs status bench results address env python-env clean found-python
 
 help:   ## show this list
 	@echo 'make TARGET, where TARGET is one of'
@@ -34,6 +34,9 @@ status: python-env   ## run the notebooks for their claims and make the status p
 bench: found-python   ## measure the layers against their peers (AREA=simple_sets: one; DEVICE=cuda: on a card)
 	@$(PYTHON) make/environment.py bench
 	@.bench-venv/bin/python -m tests.benchmarks $(AREA) --device $(DEVICE)
+
+results: python-env   ## make a stored result again: NAME=frank-wolfe-paper
+	@$(PY) -m tests.results $(NAME)
 
 address: python-env   ## set the repository's address everywhere: URL=https://github.com/OWNER/REPO
 	@$(PY) make/address.py "$(URL)"

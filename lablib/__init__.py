@@ -1,7 +1,10 @@
 """Exact, batched, differentiable constraint layers: the library side of *Constraints in Neural Networks*."""
 
 from .fenchel import FenchelLiftedNetwork, fenchel_gap
+from .matrix_sets import Spectraplex
 from .projection import ConvexSet, ProjectionLayer, check_jacobian
+from .rollouts import FrankWolfeLayer, frank_wolfe
+from .saddle_point import DualHead
 from .sets import Affine, Box, BoxBudget, L1Ball, Simplex
 from .solution import InputError, SolveError, SolveInfo
 from .training import History
@@ -13,7 +16,9 @@ __all__ = [
     "Box",
     "BoxBudget",
     "ConvexSet",
+    "DualHead",
     "FenchelLiftedNetwork",
+    "FrankWolfeLayer",
     "History",
     "InputError",
     "L1Ball",
@@ -21,6 +26,8 @@ __all__ = [
     "Simplex",
     "SolveError",
     "SolveInfo",
+    "Spectraplex",
     "check_jacobian",
     "fenchel_gap",
+    "frank_wolfe",
 ]

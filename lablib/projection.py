@@ -43,7 +43,9 @@ Optional, each with a default that raises or is slower:
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -155,7 +157,12 @@ _apply_directly = super(torch.autograd.Function, Projection).apply
 _transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
-def _in_a_transform() -> bool:
+def in_a_transform() -> bool:
+    """Tell whether a transform of ``torch.func`` is under way.
+
+    >>> in_a_transform()
+    False
+    """
     return bool(getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
 
 
@@ -204,6 +211,25 @@ def raise_not_finite(name: str, t: Tensor) -> None:
         )
 
 
+_silent = threading.local()
+
+
+@contextmanager
+def unchecked():
+    """Leave out the checks of values, and so the reading on the host, in a loop that has checked them before.
+
+    >>> import torch, lablib
+    >>> with unchecked():
+    ...     lablib.Simplex(2).lmo(torch.tensor([float("nan"), 1.0])).tolist()
+    [1.0, 0.0]
+    """
+    before, _silent.on = getattr(_silent, "on", False), True
+    try:
+        yield
+    finally:
+        _silent.on = before
+
+
 def truth(mask: Tensor) -> bool:
     """Tell on the host whether any entry is true; False where nothing can be read (in a transform, on the meta device).
 
@@ -211,7 +237,7 @@ def truth(mask: Tensor) -> bool:
     >>> truth(torch.tensor([False, True]))
     True
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or getattr(_silent, "on", False):
         return False
     try:
         return bool(mask.any())
@@ -241,9 +267,11 @@ class ConvexSet:
 
     ranks: ClassVar[dict[str, int]] = {}
     active_ranks: ClassVar[tuple[int, ...]] = (1,)
+    _may_overflow: ClassVar[bool] = True  # an answer may be larger than y and the data, so each one is looked at
     _required: ClassVar[tuple[str, ...]] = ()  # the data that may not be None
     names: tuple[str, ...] = ()  # the data that are tensors, in the order of ``ranks``
     dim: int | None = None
+    event_dims: ClassVar[int] = 1  # trailing dimensions of one point: 2 for a set of matrices
 
     # -- the data -----------------------------------------------------------------------------------------------------
 
@@ -367,6 +395,13 @@ class ConvexSet:
             f"{type(self).__name__} must define face_map(y, active) to be differentiated by its data or compiled"
         )
 
+    def frame(self, x: Tensor, active: Any) -> tuple[Tensor, Tensor]:
+        """Return ``(free, row)`` where the face is {d : d = 0 where not free, row.d = 0}, 0 rows for none.
+
+        Only for sets whose faces have this form: it lets a quadratic be solved exactly on the face.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define frame(x, active)")
+
     def lmo(self, g: Tensor) -> Tensor:
         """Return ``argmin_{v in s} <g, v>``, a vertex."""
         raise NotImplementedError(f"{type(self).__name__} does not define lmo(g)")
@@ -477,9 +512,10 @@ class ConvexSet:
         tensors = [getattr(convex_set, name) for name in convex_set.names]
         if not return_info and strict and tol is None and max_steps is None:
             x = _apply(y, convex_set, _PLAIN if element == "lowest" else (None, None, element, None), tensors)
-            return x if x.dtype is original.dtype else _narrow(self, x, original.dtype)
-        _check_search(tol, max_steps)
-        if _in_a_transform():
+            fits = x.dtype is original.dtype and not self._may_overflow
+            return x if fits else _narrow(self, x, original.dtype)
+        check_search(tol, max_steps)
+        if in_a_transform():
             raise InputError(
                 "return_info, strict=False, tol and max_steps are not available inside a transform of torch.func: "
                 "drop them there, and measure with violation and gap outside"
@@ -509,9 +545,9 @@ class ConvexSet:
 
 
 def _narrow(convex_set: ConvexSet, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return x in a half precision, which may be too small for it: a budget of 1e5 does not fit into float16."""
+    """Return x in the dtype of the answer, which may be too small for it: a budget of 1e5 does not fit into float16."""
     narrow = x.to(dtype)
-    if not _in_a_transform() and truth(narrow.isinf()):
+    if not in_a_transform() and truth(narrow.isinf()):
         index = first_index(narrow.isinf())
         raise SolveError(
             f"projection on {type(convex_set).__name__} overflows {dtype} at entry {list(index)}, which is "
@@ -562,7 +598,7 @@ def _check_input(convex_set: ConvexSet, y: Tensor, name: str = "y") -> torch.dty
     return dtype
 
 
-def _check_search(tol: Any, max_steps: Any) -> None:
+def check_search(tol: Any, max_steps: Any) -> None:
     """Check the arguments that steer a search."""
     if tol is not None:
         if isinstance(tol, bool) or not isinstance(tol, (int, float)):
@@ -576,21 +612,22 @@ def _check_search(tol: Any, max_steps: Any) -> None:
             raise InputError(f"max_steps is {max_steps}: expected at least 0")
 
 
-def _match(convex_set: ConvexSet, y: Tensor) -> tuple[ConvexSet, Tensor]:
-    """Check the data against y, widen half precision data, and give y the batch dimensions of the data."""
+def _match(convex_set: ConvexSet, y: Tensor, called: str = "y") -> tuple[ConvexSet, Tensor]:
+    """Check the data against y, called so, widen half precision data, and give y the batch dimensions of the data."""
     dtype = WORKING[y.dtype]
     tensors, widened, batch = [], False, y.shape[:-1]
     for name in convex_set.names:
         t = getattr(convex_set, name)
         if t.device != y.device:
             raise InputError(
-                f"{name} is on {t.device} and y on {y.device}: expected one device; "
+                f"{name} is on {t.device} and {called} on {y.device}: expected one device; "
                 f"move the set with .to({str(y.device)!r})"
             )
         if t.dtype is not dtype:
             if t.dtype is not y.dtype:
                 raise InputError(
-                    f"{name} has dtype {t.dtype} and y {y.dtype}: expected one dtype; cast the set with .to({y.dtype})"
+                    f"{name} has dtype {t.dtype} and {called} {y.dtype}: expected one dtype; "
+                    f"cast the set with .to({y.dtype})"
                 )
             t, widened = t.to(dtype), True
         tensors.append(t)
@@ -600,7 +637,7 @@ def _match(convex_set: ConvexSet, y: Tensor) -> tuple[ConvexSet, Tensor]:
                 batch = torch.broadcast_shapes(batch, lead)
             except RuntimeError:
                 raise InputError(
-                    f"{name} has batch shape {tuple(lead)} and y {tuple(batch)}: expected shapes that broadcast"
+                    f"{name} has batch shape {tuple(lead)} and {called} {tuple(batch)}: expected shapes that broadcast"
                 ) from None
     if batch != y.shape[:-1]:
         if any(size != 1 for size in y.shape[:-1]):
@@ -611,8 +648,9 @@ def _match(convex_set: ConvexSet, y: Tensor) -> tuple[ConvexSet, Tensor]:
                 if torch.broadcast_shapes(y.shape[:-1], lead) != y.shape[:-1]
             )
             raise InputError(
-                f"{name} has batch shape {tuple(lead)}, which would enlarge that of y, {tuple(y.shape[:-1])}: expected "
-                f"one that broadcasts into it; drop a last 1 with .squeeze(-1), or give y a dimension with y[:, None]"
+                f"{name} has batch shape {tuple(lead)}, which would enlarge that of {called}, {tuple(y.shape[:-1])}: "
+                "expected one that broadcasts into it; drop a last 1 with .squeeze(-1), or give "
+                f"{called} a dimension with {called}[:, None]"
             )
         y = y.expand(*batch, y.shape[-1])
     return (convex_set.bind(tensors) if widened else convex_set), y

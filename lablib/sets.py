@@ -43,6 +43,7 @@ class Box(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"lower": 1, "upper": 1}
+    _may_overflow = False
     _required = ("lower", "upper")
     _shown = ("lower", "upper")
 
@@ -75,6 +76,11 @@ class Box(ConvexSet):
         """Keep v where no bound holds."""
         low, high = _held(x, self.lower, self.upper, "lowest") if active is None else active
         return v.masked_fill(low | high, 0)  # eq: eq-face-box
+
+    def frame(self, x, active):
+        """Return the free coordinates; no row ties them."""
+        free = (~(active[0] | active[1])).to(x.dtype)
+        return free, torch.zeros_like(free)
 
     def face_map(self, y, active):
         """Put the held coordinates on their bounds."""
@@ -143,6 +149,7 @@ class Simplex(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"total": 0}
+    _may_overflow = False
     _required = ("total",)
     _shown = ("dim", "total")
 
@@ -173,6 +180,10 @@ class Simplex(ConvexSet):
             support = x.sign()
             active = (support, support, support.sum(-1, keepdim=True).clamp(min=1))
         return threshold.face(v, _with_x(x, active))  # eq: eq-face-simplex
+
+    def frame(self, x, active):
+        """Return the support, tied by its sum."""
+        return threshold.dense(_with_x(x, active), self.dim)
 
     def face_map(self, y, active):
         """Shift y on the support so that it sums to total."""
@@ -227,6 +238,7 @@ class L1Ball(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"radius": 0, "weights": 1}
+    _may_overflow = False
     _required = ("radius",)
     _shown = ("dim", "radius", "weights")
 
@@ -325,6 +337,12 @@ class L1Ball(ConvexSet):
         if self.weights is None:
             return threshold.face(v, _with_x(x, active))
         return _row_project(v, *self._face(active)[:2])  # eq: eq-face-l1
+
+    def frame(self, x, active):
+        """Return the support, tied by its signed weights; inside the ball, all coordinates and no row."""
+        if self.weights is None:
+            active = threshold.dense(_with_x(x, active), self.dim)
+        return self._face(active)[:2]
 
     def face_map(self, y, active):
         """Move y along the signed weights of the face onto the sphere; inside the ball, return y."""
@@ -495,6 +513,11 @@ class BoxBudget(ConvexSet):
         """Keep v on the free coordinates and take out its part along the weights there."""
         active = _held(x, self.lower, self.upper, "lowest") if active is None else active
         return _row_project(v.double(), *self._face(active)).to(v.dtype)  # eq: eq-face-budget
+
+    def frame(self, x, active):
+        """Return the free coordinates, tied by the weights."""
+        free, a = self._face(active)
+        return free.to(x.dtype), (free * a).to(x.dtype)
 
     def face_map(self, y, active):
         """Put the held coordinates on their bounds and balance the others along the weights."""

@@ -244,6 +244,16 @@ def test_an_answer_that_overflows_is_not_converged(s, y):
     assert not info.converged and not bool(x.isfinite().all())
 
 
+def test_a_plain_answer_that_overflows_is_an_error():
+    s, y = Affine(torch.ones(1, 3), torch.zeros(1)), torch.tensor([[0.0, 0.0, 0.0], [3e38, -3e38, 3e38]])
+    with pytest.raises(
+        SolveError, match=r"overflows torch.float32 at entry \[1, 1\], which is -inf: use a wider"
+    ) as error:
+        s.project(y)
+    assert error.value.index == (1, 1)
+    assert bool(s.to(torch.float64).project(y.double()).isfinite().all())
+
+
 @pytest.mark.parametrize("options", [{"return_info": True}, {"tol": 1e-3}, {"max_steps": 9}, {"strict": False}])
 def test_options_without_effect_in_a_transform_are_refused(options):
     f = lambda y: Simplex(3).project(y, **options)  # noqa: E731

@@ -11,9 +11,21 @@ import sys
 from types import ModuleType
 
 _FUNCTIONS = {"claim": "claims", "check": "checks", "doctor": "doctor"}
-_MODULES = ("figures", "explorer", "widget", "claims", "checks", "data", "editions", "equations", "status")
+_MODULES = (
+    "figures",
+    "explorer",
+    "multiplier",
+    "rollout",
+    "widget",
+    "claims",
+    "checks",
+    "data",
+    "editions",
+    "equations",
+    "status",
+)
 
-__all__ = ["check", "claim", "doctor", "explorer", "figures"]
+__all__ = ["check", "claim", "doctor", "explorer", "figures", "multiplier"]
 
 
 class _Teaching(ModuleType):

@@ -9,9 +9,20 @@ import torch
 from lablib.teaching import checks
 from lablib.teaching.exercises import EXERCISES
 
-_spec = importlib.util.spec_from_file_location("wrong_answers", Path(__file__).with_name("wrong_answers.py"))
-answers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(answers)
+
+def _load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# One file for each lab: wrong_answers.py for the first, wrong_answers_NAME.py for the others.
+answers = _load(Path(__file__).with_name("wrong_answers.py"))
+for _path in sorted(Path(__file__).parent.glob("wrong_answers_*.py")):
+    _more = _load(_path)
+    answers.WRONG.update(_more.WRONG)
+    answers.RIGHT.update(_more.RIGHT)
 
 WRONG = [(name, title) for name, cases in answers.WRONG.items() for title in cases]
 RIGHT = [(name, title) for name, cases in answers.RIGHT.items() for title in cases]

@@ -184,6 +184,14 @@ def test_page_prints_black_on_white(open_page, at_root, name, scheme):
     assert page.pdf(format="A4")[:4] == b"%PDF"
 
 
+def test_the_hand_out_fits_on_two_sheets(open_page, at_root):
+    page = open_page(at_root + "book/handout.html")
+    settle(page)
+    assert page.pdf(format="A4").count(b"/Type /Page\n") == 2
+    page.emulate_media(media="print")
+    assert page.locator("div.room").locator("visible=true").count() == 5
+
+
 def test_page_can_be_read_without_scripts(open_page, at_root):
     page = open_page(at_root + FRONT, java_script_enabled=False)
     assert page.locator("article").is_visible()

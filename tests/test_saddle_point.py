@@ -1,0 +1,428 @@
+"""The head with a linear constraint: each promise of its docstring, against solvers that do not know the dual."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from lablib import Affine, DualHead, InputError, SolveError
+from lablib.links import LINKS, Softmax
+from lablib.saddle_point import _newton, _orthonormal
+
+D = torch.float64
+NAMES = ("identity", "sigmoid", "tanh", "softmax", "relu", "exp")
+every_link = pytest.mark.parametrize("link", NAMES)
+
+
+def rand(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=D)
+
+
+def free(z):
+    return torch.zeros(z.shape, dtype=torch.int8)
+
+
+def problem(link, B=50, m=3, K=8, groups=None, seed=0):
+    """A head, logits, and a b that some prediction reaches."""
+    head = DualHead(rand(m, K, seed=seed), link, groups=groups)
+    inside = rand(B, K, seed=seed + 2)
+    return head, 2 * rand(B, K, seed=seed + 1), head._link.at_ends(inside, free(inside)) @ head.A.mT
+
+
+@every_link
+@pytest.mark.parametrize("m", [1, 4, 64, 70])
+def test_every_row_is_met_to_eight_digits(link, m):
+    head, u, b = problem(link, B=6, m=m, K=150, groups=10 if link == "softmax" else None)
+    z, info = head(u, b, True)
+    error = (z @ head.A.mT - b).abs() / head.A.norm(dim=1)
+    assert (error <= 1e-8 * (1 + b.abs() / head.A.norm(dim=1))).all() and info.converged.all()
+    torch.testing.assert_close(info.residual, (z @ head.A.mT - b).abs().amax(-1))
+
+
+def primal(link, u, A, b, groups):
+    """min phi*(z) - u.z with A z = b by SLSQP, one pattern."""
+    known = Softmax(groups) if link == "softmax" else LINKS[link]
+    ends = (max(known.lower, -50) + 1e-9, min(known.upper, 50) - 1e-9)
+    A_, b_ = A.numpy(), b.numpy()
+    if link == "softmax":
+        blocks = np.zeros((len(groups), len(u)))
+        for i, g in enumerate(groups):
+            blocks[i, sum(groups[:i]) : sum(groups[:i]) + g] = 1
+        A_, b_ = np.vstack([A_, blocks]), np.concatenate([b_, np.ones(len(groups))])
+
+    def value(z):
+        return float(known.conjugate(torch.tensor(z))) - float(u.numpy() @ z)
+
+    def slope(z):
+        t = torch.tensor(z).requires_grad_()
+        return torch.autograd.grad(known.conjugate(t), t)[0].numpy() - u.numpy()
+
+    start = known.at_ends(torch.zeros_like(u), free(u)).numpy().clip(*ends)
+    found = minimize(
+        value,
+        start + (0.3 if link == "relu" else 0),
+        jac=slope,
+        bounds=[ends] * len(u),
+        method="SLSQP",
+        constraints={"type": "eq", "fun": lambda z: A_ @ z - b_, "jac": lambda z: A_},
+        options={"ftol": 1e-14, "maxiter": 1000},
+    )
+    return torch.tensor(found.x)
+
+
+@every_link
+def test_the_prediction_is_the_nearest_that_obeys(link):
+    groups = [3, 5] if link == "softmax" else None
+    head, u, b = problem(link, B=3, m=2, groups=groups)
+    z = head(u / 2, b)
+    for i in range(3):
+        torch.testing.assert_close(z[i], primal(link, u[i] / 2, head.A, b[i], groups), atol=2e-5, rtol=1e-4)
+
+
+def test_identity_is_the_projection():
+    head, u, b = problem("identity")
+    torch.testing.assert_close(head(u, b), Affine(head.A, b).project(u))
+
+
+@every_link
+def test_multipliers_are_those_of_a_general_solver(link):
+    head, u, b = problem(link, B=3, m=2, groups=[3, 5] if link == "softmax" else None)
+    lam, info = head.multipliers(u, b)
+    for i in range(3):
+
+        def dual(t, i=i):
+            t = torch.tensor(t).requires_grad_()
+            value = head._link.phi(u[i] + head.A.mT @ t) - b[i] @ t
+            return float(value.detach()), torch.autograd.grad(value, t)[0].numpy()
+
+        found = minimize(dual, np.zeros(2), jac=True, method="BFGS", options={"gtol": 1e-9})
+        torch.testing.assert_close(lam[i], torch.tensor(found.x), atol=1e-4, rtol=1e-4)
+    assert info.gap.max() < 1e-7
+
+
+@every_link
+def test_gradients_to_u_b_and_the_matrix_and_their_gradients(link):
+    head, u, b = problem(link, B=2, m=2, K=5, groups=[2, 3] if link == "softmax" else None)
+    inputs = [t.clone().requires_grad_() for t in (u, b, head.A)]
+
+    def predict(u, b, A):
+        return head(u, b, A=A)
+
+    def multipliers(u, b, A):
+        return head.multipliers(u, b, A=A)[0]
+
+    assert torch.autograd.gradcheck(predict, inputs)
+    assert torch.autograd.gradgradcheck(predict, inputs)
+    if link != "relu":  # b may be met by several multipliers where too few outputs are above 0
+        assert torch.autograd.gradcheck(multipliers, inputs)
+    y = head._link.at_ends(rand(2, 5, seed=9), free(u))
+
+    def loss(u, b, A):
+        return head.loss(u, y, b, A=A)
+
+    assert torch.autograd.gradcheck(loss, inputs)
+    assert torch.autograd.gradgradcheck(loss, inputs)
+
+
+def test_gradients_above_64_rows_come_from_conjugate_gradients():
+    head, u, b = problem("sigmoid", B=1, m=66, K=90)
+    v = rand(1, 90, seed=5)
+    leaf = u.clone().requires_grad_()
+    (got,) = torch.autograd.grad(head(leaf, b), leaf, v)
+    z = head(u, b)
+    slope = z * (1 - z)
+    eta = torch.linalg.solve((head.A * slope) @ head.A.mT, head.A @ (slope * v).squeeze(0))
+    torch.testing.assert_close(got, slope * (v - eta @ head.A), atol=1e-8, rtol=1e-6)
+
+
+def test_dependent_rows_give_one_prediction_and_the_least_multipliers():
+    base, u, b = problem("sigmoid", m=2)
+    mix = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, -3.0]], dtype=D)
+    A = mix @ base.A
+    head, goal = DualHead(A), (b @ mix.mT).requires_grad_()
+    z = head(u, goal)
+    torch.testing.assert_close(z, base(u, b), atol=1e-9, rtol=0)
+    lam, _ = head.multipliers(u, goal)
+    kernel = torch.tensor([2.0, -3.0, -1.0], dtype=D)
+    assert (lam @ kernel).abs().max() < 1e-9
+    (to_b,) = torch.autograd.grad(z.square().sum(), goal)
+    assert (to_b @ kernel).abs().max() < 1e-9  # the projection on the range of A
+    with pytest.raises(InputError, match="cannot be reached by sigmoid") as caught:
+        head(u, goal.detach() + torch.tensor([0.0, 0.0, 0.1], dtype=D))
+    d = caught.value.certificate
+    assert (d @ A).abs().max() < 1e-9 and d @ (goal[0] + torch.tensor([0.0, 0.0, 0.1], dtype=D)) > 1e-3
+
+
+def test_the_total_of_a_softmax_may_be_a_row():
+    A = torch.cat([torch.ones(1, 6, dtype=D), rand(1, 6)])
+    u = rand(20, 6, seed=1)
+    b = rand(20, 6, seed=2).softmax(-1) @ A.mT
+    z = DualHead(A, "softmax")(u, b)
+    torch.testing.assert_close(z, DualHead(A[1:], "softmax")(u, b[:, 1:]), atol=1e-9, rtol=0)
+    with pytest.raises(InputError, match="cannot be reached by softmax"):
+        DualHead(A, "softmax")(u, b + torch.tensor([0.01, 0.0], dtype=D))
+
+
+def test_a_count_of_zero_holds_its_coordinates_and_stops_their_gradient():
+    A = torch.eye(3, dtype=D).repeat(1, 4)
+    head = DualHead(A, "softmax", groups=3)
+    u = rand(2, 12).requires_grad_()
+    b = torch.tensor([[4.0, 0.0, 0.0], [1.0, 3.0, 0.0]], dtype=D)
+    z, info = head(u, b, True)
+    assert z[0].tolist() == [1.0, 0.0, 0.0] * 4 and (z[1, 2::3] == 0).all()
+    assert info.message == "b forces 12 coordinates in 2 patterns, where the gradient is 0"
+    torch.testing.assert_close(z[1] @ A.mT, b[1])
+    (grad,) = torch.autograd.grad(z.square().sum(), u)
+    assert (grad[0] == 0).all() and (grad[1, 2::3] == 0).all() and (grad[1, ::3] != 0).all()
+    rest = DualHead(torch.eye(2, dtype=D).repeat(1, 4), "softmax", groups=2)
+    left = u.detach()[1].unflatten(-1, (4, 3))[:, :2].flatten()
+    torch.testing.assert_close(z[1].unflatten(-1, (4, 3))[:, :2].flatten(), rest(left, b[1, :2]), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(("link", "low", "high"), [("sigmoid", 0.0, 1.0), ("tanh", -1.0, 1.0)])
+def test_a_slanted_face_is_found_by_the_growth_of_the_multipliers(link, low, high):
+    A = rand(2, 6, seed=3)
+    inside, d = 2, torch.stack([-A[1, 2], A[0, 2]])  # d is at right angles to column 2, which stays free
+    vertex = torch.where(d @ A > 0, high, low).to(D)
+    vertex[inside] = low + 0.3 * (high - low)
+    z, info = DualHead(A, link)(rand(1, 6), (A @ vertex).unsqueeze(0), True)
+    torch.testing.assert_close(z[0], vertex, atol=1e-8, rtol=0)
+    held = torch.arange(6) != inside
+    assert z[0][held].tolist() == vertex[held].tolist()
+    assert info.message.startswith("b forces 5 coordinates in 1 patterns")
+
+
+@pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "relu", "exp"])
+def test_b_out_of_reach_is_named_with_a_direction_that_proves_it(link):
+    head, u, _ = problem(link, B=3, m=2, K=6)
+    if head._link.upper < float("inf"):
+        d = torch.tensor([0.6, -0.8], dtype=D)
+        goal = (head._link.reach(d @ head.A, free(u[0])) + 0.05) * d
+    else:  # a cone in a half plane; its opposite is out of reach
+        head = DualHead(torch.cat([rand(1, 6), rand(1, 6).abs() + 0.1]), link)
+        goal = torch.tensor([0.3, -1.0], dtype=D)
+    _, _, b = head, u, head._link.at_ends(u, free(u)) @ head.A.mT
+    b[1] = goal
+    with pytest.raises(InputError, match=r"b at batch index \[1\] cannot be reached") as caught:
+        head(u, b)
+    proof = caught.value.certificate
+    a = proof @ head.A
+    assert caught.value.index == (1,)
+    assert proof @ goal > head._link.reach(torch.where(a.abs() < 1e-9, 0.0, a), free(a))
+    z, info = head(u, b, strict=False)
+    assert info.converged.tolist() == [True, False, True] and z.isfinite().all()
+
+
+def test_out_of_reach_on_a_face_is_proved_on_the_whole_set():
+    A = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]], dtype=D)
+    b = torch.tensor([0.0, 1.5], dtype=D)  # the first row holds z1 at 0, and then z3 would be 1.5
+    with pytest.raises(InputError) as caught:
+        DualHead(A)(torch.zeros(3, dtype=D), b)
+    d = caught.value.certificate
+    assert d @ b > (d @ A).clamp(min=0).sum()
+
+
+def test_warm_starts_survive_shuffling():
+    head, u, b = problem("sigmoid", B=60, m=4)
+    y = torch.sigmoid(rand(60, 8, seed=2))
+    memory = torch.zeros(60, 4, dtype=D)
+    for index in torch.randperm(60).split(20):
+        cold = head(u[index], b[index], True, warm_start=(memory, index))[1]
+    torch.testing.assert_close(memory, head.multipliers(u, b)[0])
+    for index in torch.randperm(60).split(15):
+        info = head(u[index], b[index], True, warm_start=(memory, index))[1]
+        assert info.iterations.max() <= 1 < cold.iterations.min()
+        assert head.multipliers(u[index], b[index], (memory, index))[1].iterations.max() <= 1
+        head.loss(u[index], y[index], b[index], warm_start=(memory, index))
+        assert head(u[index], b[index], True, warm_start=memory[index])[1].iterations.max() <= 1
+    fresh = torch.zeros(60, 4, dtype=D)
+    index = torch.tensor([5, 50])
+    head.loss(u[index], y[index], b[index], warm_start=(fresh, index))
+    assert (fresh != 0).any(-1).nonzero().flatten().tolist() == [5, 50]
+
+
+@every_link
+def test_loss_is_the_matched_loss_at_shifted_logits_iff_b_is_that_of_y(link):
+    groups = [3, 5] if link == "softmax" else None
+    head, u, b = problem(link, groups=groups)
+    y = head._link.at_ends(rand(50, 8, seed=7), free(u))
+    for goal, equal in ((y @ head.A.mT, True), (b, False)):
+        lam, _ = head.multipliers(u, goal)
+        w = u + lam @ head.A
+        shifted = head._link.phi(w) - (y * w).sum(-1) + head._link.conjugate(y)
+        saddle = head.loss(u, y, goal, reduction="none")
+        assert torch.allclose(saddle, shifted, atol=1e-8) is equal
+        torch.testing.assert_close(head.loss(u, y, goal, reduction="none", objective="matched"), shifted)
+        torch.testing.assert_close(head.loss(u, y, goal), saddle.mean())
+        torch.testing.assert_close(head.loss(u, y, goal, reduction="sum"), saddle.sum())
+    leaf = u.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(head.loss(leaf, y, b, reduction="sum"), leaf)
+    torch.testing.assert_close(grad, head(u, b) - y)
+
+
+def test_a_bias_lowers_the_saddle_without_end_where_b_and_y_disagree_and_not_the_matched_loss():
+    head, u, _ = problem("sigmoid")
+    y = torch.sigmoid(rand(50, 8, seed=7))
+    b = y @ head.A.mT + 0.1 * torch.ones(3, dtype=D)
+    ray = head.A.mT @ (b - y @ head.A.mT).mean(0)
+    saddle = [float(head.loss(u + t * ray, y, b)) for t in (0.0, 100.0, 200.0)]
+    rate = float((ray @ y.mean(0)) - (b.mean(0) @ (b - y @ head.A.mT).mean(0)))
+    assert rate < 0 or saddle[1] > saddle[2] or saddle[0] > saddle[1]
+    falling = [float(head.loss(u - t * ray, y, b)) for t in (0.0, 100.0, 200.0)]
+    lowest = min(saddle, falling, key=lambda s: s[-1])
+    assert lowest[0] - lowest[1] == pytest.approx(lowest[1] - lowest[2], rel=1e-3) and lowest[2] < 0
+    for t in (-200.0, 0.0, 200.0):
+        assert head.loss(u + t * ray, y, b, objective="matched") >= 0
+
+
+def test_targets_at_the_ends_are_stable_and_those_outside_raise():
+    y = (rand(20, 8) > 0).to(D)
+    head = DualHead(torch.ones(1, 8, dtype=D))
+    u, b = (30 * rand(20, 8, seed=1)).requires_grad_(), y.sum(-1, keepdim=True)
+    loss = head.loss(u, y, b)
+    (grad,) = torch.autograd.grad(loss, u)
+    assert loss.isfinite() and grad.isfinite().all()
+    assert float(head.loss(u.detach(), torch.zeros_like(y), 0 * b)) == pytest.approx(0, abs=1e-12)
+    for link, bad in (("sigmoid", 1.5), ("tanh", -1.5), ("relu", -0.5), ("exp", -0.5), ("softmax", -0.5)):
+        wrong = torch.full((2, 8), 0.125, dtype=D)
+        wrong[1, 3] = bad
+        with pytest.raises(InputError, match=rf"y\[1, 3\] is {bad}: expected a target in") as caught:
+            DualHead(torch.ones(1, 8, dtype=D), link).loss(u[:2], wrong, b[:2])
+        assert caught.value.index == (1, 3)
+    with pytest.raises(InputError, match=r"y sums to 1\.6 over block 0 at batch index"):
+        DualHead(torch.ones(1, 8, dtype=D), "softmax").loss(u[:2], torch.full((2, 8), 0.2, dtype=D), 0 * b[:2] + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_narrow_dtypes_come_back_as_they_were(dtype):
+    head = DualHead(torch.ones(1, 6, dtype=dtype))
+    u = rand(9, 6).to(dtype)
+    z, info = head(u, torch.tensor([2.5], dtype=dtype), True)
+    assert z.dtype == dtype and info.residual.max() < 1e-8  # before rounding
+    exact = DualHead(torch.ones(1, 6, dtype=D))(u.double(), torch.tensor([2.5], dtype=D))
+    torch.testing.assert_close(z, exact.to(dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(head(u, torch.tensor([2.5], dtype=dtype)), z)
+
+
+def test_float32_sums_on_the_boundary_are_met_within_their_rounding():
+    A = torch.eye(3).repeat(1, 5)
+    b = torch.tensor([[5.0000005, 0.0, 0.0]])
+    z, info = DualHead(A, "softmax", groups=3)(rand(1, 15).float(), b, True)
+    assert z[0, ::3].tolist() == [1.0] * 5 and info.residual < 1e-6
+    with pytest.raises(InputError):
+        DualHead(A.double(), "softmax", groups=3)(rand(1, 15), torch.tensor([[5.0000005, 0.0, 0.0]], dtype=D))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # inside torch's forward mode
+def test_transforms_compile_copies_and_pickles():
+    head, u, b = problem("sigmoid", B=4, m=2, K=5)
+    torch.testing.assert_close(torch.vmap(head)(u, b), head(u, b))
+    back, forward = torch.func.jacrev(head)(u[0], b[0]), torch.func.jacfwd(head)(u[0], b[0])
+    torch.testing.assert_close(back, forward)
+    torch.testing.assert_close(torch.vmap(torch.func.jacrev(head))(u, b)[0], back)
+    by_rows = torch.func.jacfwd(lambda A: head(u[0], b[0], A=A))(head.A)
+    torch.testing.assert_close(by_rows, torch.func.jacrev(lambda A: head(u[0], b[0], A=A))(head.A))
+    with pytest.raises(InputError, match="not available inside"):
+        torch.vmap(lambda u, b: head(u, b, True))(u, b)
+    torch.testing.assert_close(torch.compile(head, backend="eager")(u, b), head(u, b))
+    for other in (copy.deepcopy(head), pickle.loads(pickle.dumps(head))):
+        torch.testing.assert_close(other(u, b), head(u, b))
+    head.A.mul_(2)
+    torch.testing.assert_close(head(u, 2 * b), DualHead(head.A)(u, 2 * b))  # the kept factor is not stale
+
+
+def test_each_pattern_may_have_its_own_matrix_and_a_parameter_is_trained():
+    _, u, b = problem("sigmoid", B=5, m=2)
+    A = rand(5, 2, 8, seed=4)
+    b = (A @ torch.sigmoid(rand(5, 8, seed=3)).unsqueeze(-1)).squeeze(-1)
+    z = DualHead(A)(u, b)
+    for i in range(5):
+        torch.testing.assert_close(z[i], DualHead(A[i])(u[i], b[i]))
+    head = DualHead(torch.nn.Parameter(A[0]))
+    head(u[0], b[0]).square().sum().backward()
+    assert list(head.state_dict()) == ["A"] and (head.A.grad != 0).all()
+    assert DualHead(A[0])(u[:0], b[:0]).shape == (0, 8)
+
+
+def test_a_pattern_that_is_met_is_left_alone():
+    head, u, b = problem("sigmoid", B=3, m=2)
+    lam, _ = head.multipliers(u[:1], b[:1])
+    start = torch.cat([lam, torch.zeros(2, 2, dtype=D)])
+    info = head(u, b, True, warm_start=start)[1]
+    assert info.iterations[0] == 1 < info.iterations[1:].min()
+
+
+def test_scales_and_units_do_not_matter():
+    head, u, b = problem("sigmoid", m=2)
+    scale = torch.tensor([1e6, 1e-6], dtype=D)
+    other = DualHead(scale.unsqueeze(-1) * head.A)
+    torch.testing.assert_close(other(u, scale * b), head(u, b), atol=1e-8, rtol=0)
+    far = DualHead(torch.ones(1, 2, dtype=D))(torch.tensor([-60.0, -70.0], dtype=D), torch.tensor([1.0], dtype=D))
+    assert float(far.sum()) == pytest.approx(1, abs=1e-9)
+
+
+def test_the_budget_of_passes_is_kept_and_what_is_missed_is_said():
+    head, u, b = problem("sigmoid", m=2)
+    short = DualHead(head.A, max_steps=1)
+    with pytest.raises(SolveError, match=r"A z = b is missed at batch index \[0\]: residual .* after 1 passes"):
+        short(u, b)
+    assert not short(u, b, strict=False)[1].converged.all()
+    loose = DualHead(head.A, tol=1e-1)(u, b, True)[1]
+    assert loose.iterations.sum() < head(u, b, True)[1].iterations.sum()
+    rows = _orthonormal(head.A, LINKS["sigmoid"], torch.zeros(8, dtype=torch.int8), 2e-16)
+    torch.testing.assert_close(rows.V @ rows.V.mT, torch.eye(2, dtype=D))
+    assert (
+        _newton(LINKS["sigmoid"], u, rows, torch.zeros(50, 2, dtype=D), torch.zeros(50, 2, dtype=D), b.abs(), 3)[
+            1
+        ].max()
+        <= 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: DualHead([[1.0]]), TypeError, "A is a list: expected a torch tensor"),
+        (lambda: DualHead(torch.ones(2, 3, dtype=torch.int64)), TypeError, "A has dtype torch.int64"),
+        (lambda: DualHead(torch.ones(3)), InputError, r"A has shape \(3,\): expected \(..., m, K\)"),
+        (lambda: DualHead(torch.tensor([[1.0, float("nan")]])), InputError, r"A\[0, 1\] is nan"),
+        (lambda: DualHead(torch.ones(1, 3), "logit"), InputError, "link is 'logit': expected one of 'identity'"),
+        (lambda: DualHead(torch.ones(1, 3), groups=3), InputError, "groups is given with link='sigmoid'"),
+        (lambda: DualHead(torch.ones(1, 3), "softmax", groups=2), InputError, "a size that divides 3"),
+        (lambda: DualHead(torch.ones(1, 3), "softmax", groups=[1, 1]), InputError, "that sum to 3"),
+        (lambda: DualHead(torch.ones(1, 3), "softmax", groups="ab"), TypeError, "groups is a str"),
+        (lambda: DualHead(torch.ones(1, 3), tol=-1.0), InputError, "tol is -1.0"),
+        (lambda: DualHead(torch.ones(1, 3).requires_grad_()), TypeError, "no optimiser would see it"),
+        (lambda: DualHead(torch.ones(1, 3))(torch.ones(4), torch.ones(1)), InputError, "one for each column of A"),
+        (lambda: DualHead(torch.ones(1, 3))(torch.ones(3), torch.ones(2)), InputError, "one for each row of A"),
+        (
+            lambda: DualHead(torch.ones(1, 3))(torch.ones(2, 3), torch.tensor([[1.0], [float("nan")]])),
+            InputError,
+            r"b\[1, 0\] is nan: expected finite numbers",
+        ),
+        (lambda: DualHead(torch.ones(1, 3))([1.0], torch.ones(1)), TypeError, "u is a list"),
+        (lambda: DualHead(torch.ones(1, 3))(torch.ones(2, 3), torch.ones(5, 1)), InputError, "shapes that broadcast"),
+        (
+            lambda: DualHead(torch.ones(1, 3))(torch.ones(2, 3), torch.ones(1), warm_start=torch.ones(3, 1)),
+            InputError,
+            r"warm_start has shape \(3, 1\): expected \(2, 1\)",
+        ),
+        (
+            lambda: DualHead(torch.ones(1, 3)).loss(torch.ones(3), torch.ones(3), torch.ones(1), reduction="max"),
+            InputError,
+            "reduction is 'max'",
+        ),
+        (
+            lambda: DualHead(torch.ones(1, 3)).loss(torch.ones(3), torch.ones(3), torch.ones(1), objective="kl"),
+            InputError,
+            "objective is 'kl'",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, error, says):
+    with pytest.raises(error, match=says):
+        call()
