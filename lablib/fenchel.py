@@ -42,8 +42,8 @@ from .training import History, train
 class Activation:
     """A nondecreasing activation phi as a constraint: the Fenchel gap, and the step that the gap asks for.
 
-    ``phi(u)``: the activation. ``gap(v, u)``: ``G*(v) + G(u) - u v`` for a v that phi can reach; for each entry, and for
-    softmax summed over the last dimension, which is kept with size 1. ``lower``, ``upper``: the ends of what it can
+    ``phi(u)``: the activation. ``gap(v, u)``: ``G*(v) + G(u) - u v`` for a v that phi can reach; for each entry, and
+    for softmax summed over the last dimension, which is kept with size 1. ``lower``, ``upper``: the ends of what it can
     reach. ``prox(r, c)``: the x with
     ``x + c phi^-1(x) = r``, which minimises ``1/2 |x - r|^2 + c G*(x)``. ``lipschitz``: a certain bound L on phi', so
     that G has curvature at most L and G* at least 1/L. ``module()``: the activation as a torch module.
@@ -356,7 +356,7 @@ def weight_step(
     share = multiplier / samples
     R = torch.full((len(W), 1), anchor + decay, dtype=W.dtype, device=W.device)
     R[-1] = anchor
-    centre = torch.where(R > 0, anchor * held / R.clamp(min=torch.finfo(W.dtype).tiny), held)
+    centre = held if not decay else torch.where(R > 0, anchor * held / R.clamp(min=torch.finfo(W.dtype).tiny), held)
 
     def gaps(U: Tensor) -> Tensor:
         return share * phi.gap(target, U).sum(dtype=torch.float64)
@@ -368,11 +368,13 @@ def weight_step(
         K = (A / R.T) @ A.T
         scale = 1 / (share * phi.lipschitz)
         S = _factor(K + scale * torch.eye(len(A), dtype=A.dtype, device=A.device))
-        U, U_centre = A @ W, A @ centre
+        inverse = torch.cholesky_inverse(S).to(A.dtype)  # each step is then one product
+        U = A @ W
+        U_centre = U if centre is W else A @ centre
 
         def step(D: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
             right = torch.sub(U, pull(U), alpha=scale) - U_centre
-            D = torch.cholesky_solve(right, S)  # eq: eq-fenchel-dual
+            D = inverse @ right  # eq: eq-fenchel-dual
             return D, torch.sub(U_centre + right, D, alpha=scale)  # U_centre + K D, since (K + scale) D = right
 
         def value(D: Tensor, U: Tensor) -> Tensor:
@@ -384,7 +386,7 @@ def weight_step(
 
     M = share * phi.lipschitz * (A.T @ A)
     M.diagonal().add_(R.squeeze(1) + 10 * torch.finfo(M.dtype).eps * M.diagonal().sum())  # what rounding may take
-    C = _factor(M)
+    C = _factor(M).to(M.dtype)
 
     def step(V: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
         V = V - torch.cholesky_solve(A.T @ pull(U) + R * (V - centre), C)
@@ -397,11 +399,11 @@ def weight_step(
 
 
 def _factor(M: Tensor) -> Tensor:
-    """Return the lower Cholesky factor of a positive definite matrix, found in float64."""
+    """Return the lower Cholesky factor of a positive definite matrix, in float64."""
     C, failed = torch.linalg.cholesky_ex(M.double())
     if bool(failed):
         raise FloatingPointError("the matrix of a weight step is not positive definite in floating point")
-    return C.to(M.dtype)
+    return C
 
 
 # ---- the network -----------------------------------------------------------------------------------------------------
