@@ -671,6 +671,13 @@ class FenchelLiftedNetwork(nn.Module):
                 self._sums = []
         return self.history
 
+    def step(self, X: Tensor, y: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return X_0, ..., X_L and the weights after a mini-batch's block steps from here, and change nothing."""
+        X, T = self._checked(X, y)
+        weights = [layer.matrix() for layer in self.layers]
+        values = [X, *self._forward(X, weights)[0], T]
+        return self._blocks(values, weights, self._anchors(), True, False, 1)[:2]
+
     def _anchors(self, full: bool = False) -> list[float]:
         """Return the anchors of the pass under way; without any given, none for a full batch."""
         anchors = self.anchors or [0.0 if full else 0.02] * len(self.layers)

@@ -405,6 +405,18 @@ def test_weight_steps_can_run_side_by_side_with_the_same_result(digits):
         assert torch.equal(p, q)
 
 
+def test_a_step_is_what_fit_does_to_a_batch_and_changes_nothing(digits):
+    X, y = digits[0], digits[1]
+    net = network()
+    before = [layer.matrix() for layer in net.layers]
+    values, weights = net.step(X, y)
+    assert all(torch.equal(layer.matrix(), W) for layer, W in zip(net.layers, before, strict=True))
+    history = net.fit(X, y, epochs=1, batch_size=len(X), progress=False)
+    assert net.lifted_objective(values, weights, before)[0] == pytest.approx(history.rows[1]["objective"], rel=1e-9)
+    for layer, W in zip(net.layers, weights, strict=True):
+        assert_close(layer.matrix(), W)
+
+
 def same(one, other):
     """Compare two networks and their histories bit for bit, but for the seconds."""
     for (name, p), (_, q) in zip(one.named_parameters(), other.named_parameters(), strict=True):
