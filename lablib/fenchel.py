@@ -841,8 +841,9 @@ class FenchelLiftedNetwork(nn.Module):
             setattr(self, name, state[name])
         self.history.load_state_dict(state["history"])
         device = self.layers[0].core.weight.device
-        if self._representations is not None:
-            self._representations = [x.to(device) for x in self._representations]
+        for name in ("_representations", "_previous"):
+            if getattr(self, name) is not None:
+                setattr(self, name, [t.to(device) for t in getattr(self, name)])
         self._generator = self._generator.cpu()
 
     # -- input ---------------------------------------------------------------------------------------------------------
