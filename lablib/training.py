@@ -115,7 +115,7 @@ class History:
                 axis.axvline(where, color="grey", lw=0.6, ls=":")
             positive = [v for name in names for v in self.column(name) if v > 0]
             if title != "accuracy" and positive:
-                axis.set_yscale("log")
+                axis.set_yscale("log", nonpositive="mask")
             axis.set(title=title, xlabel="pass")
             if names:
                 axis.legend(fontsize=8)
