@@ -1,11 +1,13 @@
 """Exact, batched, differentiable constraint layers: the library side of *Constraints in Neural Networks*."""
 
+from .fenchel import FenchelLiftedNetwork, fenchel_gap
 from .matrix_sets import Spectraplex
 from .projection import ConvexSet, ProjectionLayer, check_jacobian
 from .rollouts import FrankWolfeLayer, frank_wolfe
 from .saddle_point import DualHead
 from .sets import Affine, Box, BoxBudget, L1Ball, Simplex
 from .solution import InputError, SolveError, SolveInfo
+from .training import History
 
 __version__ = "0.1.0"
 
@@ -15,7 +17,9 @@ __all__ = [
     "BoxBudget",
     "ConvexSet",
     "DualHead",
+    "FenchelLiftedNetwork",
     "FrankWolfeLayer",
+    "History",
     "InputError",
     "L1Ball",
     "ProjectionLayer",
@@ -24,5 +28,6 @@ __all__ = [
     "SolveInfo",
     "Spectraplex",
     "check_jacobian",
+    "fenchel_gap",
     "frank_wolfe",
 ]

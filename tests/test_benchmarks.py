@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.benchmarks import area as areas
-from tests.benchmarks import measure, page, simple_sets
+from tests.benchmarks import fenchel_lifting, measure, page, simple_sets
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = areas.names()
@@ -71,6 +71,16 @@ def test_the_check_refuses_a_wrong_answer_and_a_wrong_gradient(kind):
     flat = simple_sets.check(kind, (right[0], torch.zeros_like(v)), right)
     assert flat["product_error"] == 1
     assert not flat["exact"]
+
+
+def test_the_check_refuses_a_batch_that_is_not_solved():
+    layers, x, labels = fenchel_lifting.problem([64, 32, 10], 100, seed=0)
+    start, after, values = fenchel_lifting.own_batch(layers, x, labels)()[0]
+    known = fenchel_lifting.value(start, after, values, labels)
+    assert fenchel_lifting.check((start, after, values), labels, known)["exact"]
+    said = fenchel_lifting.check((start, start, values), labels, known)
+    assert said["above"] > 0.1
+    assert not said["exact"]
 
 
 def test_an_inexact_or_composed_tool_is_never_the_fastest_peer():

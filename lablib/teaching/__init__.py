@@ -19,6 +19,7 @@ _MODULES = (
     "widget",
     "claims",
     "checks",
+    "data",
     "editions",
     "equations",
     "status",
