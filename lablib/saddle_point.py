@@ -610,7 +610,9 @@ class _Call:
         if bool((found.ray[flat] != 0).any()):
             d = _certificate(link, rows, b, found.ray[flat], [n[flat] for n in found.touched])
         if d is not None:
-            shown = ", ".join(f"{x:.4g} at row {i}" for i, x in enumerate(d.tolist()) if abs(x) > 1e-4)
+            largest = [i for i in d.abs().argsort(descending=True)[:6].tolist() if abs(float(d[i])) > 1e-4]
+            shown = ", ".join(f"{float(d[i]):.4g} at row {i}" for i in sorted(largest))
+            shown += ", ..." if int((d.abs() > 1e-4).sum()) > len(largest) else ""
             most = float(link.reach(_along(d, rows), torch.zeros_like(rows[0], dtype=torch.int8)))
             excess = f"w.b is {float(d @ b):.6g}, which is {float(d @ b) - most:.2g} above"
             if bool((_along(d, rows) == 0).all()):
