@@ -122,14 +122,14 @@ def _solve_spd(link: Link, w: Tensor, z: Tensor, V: Tensor, g: Tensor, ridge: Te
 
 
 def _step(link: Link, w: Tensor, z: Tensor, g: Tensor, V: Tensor) -> Tensor:
-    """Return Newton's step; its ridge falls with the square of the residual g.
+    """Return Newton's step; its ridge falls with the residual g, and from 0.1 on with its square.
 
     So the end is quadratic, a flat start is not lost, and near the boundary, where the curvature along one direction
     falls as the residual does, steps stay long.
     """
     size = _norm(g)
     steepest = link.moving(w, z).amax(-1)  # V is orthonormal, so that V D V' is at most this
-    ridge = 0.1 * torch.minimum(size * size, steepest.clamp(min=1.0)) + 1e-15 * steepest + 1e-200
+    ridge = 0.1 * torch.minimum(size * (10 * size).clamp(max=1.0), steepest.clamp(min=1.0)) + 1e-15 * steepest + 1e-200
     return -_solve_spd(link, w, z, V, g, ridge.unsqueeze(-1), size.clamp(max=0.1))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.benchmarks import area as areas
-from tests.benchmarks import fenchel_lifting, measure, page, simple_sets
+from tests.benchmarks import fenchel_lifting, measure, page, saddle_point, simple_sets
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = areas.names()
@@ -83,6 +83,25 @@ def test_the_check_refuses_a_batch_that_is_not_solved():
     assert not said["exact"]
 
 
+def test_the_check_refuses_multipliers_that_miss_a_row_of_one_pattern():
+    u, y, A = saddle_point.numbers("noise", 20, 10, 4, seed=0)
+    right = saddle_point.own(u, y, A)()[0]
+    assert saddle_point.check(right, u, y, A)["exact"]
+    wrong = right.clone()
+    wrong[7, 2] += 1e-4
+    said = saddle_point.check(wrong, u, y, A)
+    assert said["violation"] > saddle_point.VIOLATION
+    assert not said["exact"]
+
+
+def test_the_published_loop_goes_on_to_the_violation_that_is_compared():
+    u, y, A = saddle_point.numbers("noise", 50, 10, 4, seed=0)
+    for make in (saddle_point.published, saddle_point.bare):
+        assert saddle_point.check(make(u, y, A)()[0], u, y, A)["exact"]
+    loose = saddle_point.xor.published(u, y, A, torch.zeros(50, 4).double()).multipliers
+    assert not saddle_point.check(loose, u, y, A)["exact"]
+
+
 def test_an_inexact_or_composed_tool_is_never_the_fastest_peer():
     def tool(name, ratio, **more):
         return {"name": name, "ratios": [ratio] * 5, **more}
@@ -94,6 +113,8 @@ def test_an_inexact_or_composed_tool_is_never_the_fastest_peer():
     (one,) = measure.summarize([case], lambda case: "a case", lambda case: 3.0)
     assert (one["case"], one["peer"], one["ratio"], one["goal"]) == ("a case", "right", 4.0, 3.0)
     assert measure.summarize([case], lambda case: "a case", lambda case: None) == []
+    (one,) = measure.summarize([case], lambda case: "a case", lambda case: 3.0, "slower")
+    assert (one["peer"], one["ratio"]) == ("slower", 9.0)
     tools[0]["exact"] = False
     assert measure.summarize([case], lambda case: "a case", lambda case: 3.0)[0]["ratio"] == 0
 

@@ -75,7 +75,7 @@ def run(area: areas.Area, arguments) -> dict:
             done = f"{area.name}, {one.key}, process {seed + 1} of {times}"
             say(f"{done}: {time.monotonic() - begin:.0f} s")
         record[one.key] = measure.together(parts)
-    record["summary"] = measure.summarize(record["cases"], area.label, area.goal)
+    record["summary"] = measure.summarize(record["cases"], area.label, area.goal, area.rival)
     record["not_run"] = [{"name": name, "message": message} for name, message in area.not_run]
     record["minutes"] = round((time.monotonic() - begin) / 60, 1)
     return record

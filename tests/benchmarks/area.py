@@ -38,6 +38,7 @@ class Area:
     goal: Callable[[dict], float | None]  # case -> how many times our time the fastest exact peer shall take
     section: Callable[[dict], list[str]]  # record -> lines of Markdown below the heading of level 2
     draw: Callable[[dict, Path], None] | None = None  # (record, book/_static): its pictures
+    rival: str | None = None  # the peer that the goals are set against, where it is not the fastest exact one
 
 
 def names() -> list[str]:

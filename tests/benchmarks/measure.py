@@ -138,14 +138,18 @@ def lower_quartile(values: list[float]) -> float:
     return sorted(values)[len(values) // 4]
 
 
-def summarize(cases: list[dict], label, goal) -> list[dict]:
-    """For each case with a goal: the fastest exact peer, and the lower quartile of how many times it takes our time."""
+def summarize(cases: list[dict], label, goal, rival: str | None = None) -> list[dict]:
+    """For each case with a goal: the peer, and the lower quartile of how many times it takes our time.
+
+    The peer is the fastest exact one, or the one named `rival`.
+    """
     out = []
     for case in cases:
         peers = [
             tool
             for tool in case["tools"]
             if tool.get("exact") and tool["name"] != OWN and not tool.get("composed") and "ratios" in tool
+            if rival in (None, tool["name"])
         ]
         if goal(case) is None or not peers:
             continue
