@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 
 _FUNCTIONS = {"claim": "claims", "check": "checks", "doctor": "doctor"}
-_MODULES = ("figures", "explorer", "widget", "claims", "checks", "editions", "equations", "status")
+_MODULES = ("figures", "explorer", "halfplanes", "widget", "claims", "checks", "editions", "equations", "status")
 
 __all__ = ["check", "claim", "doctor", "explorer", "figures"]
 
