@@ -82,7 +82,7 @@ def explore(rows: Sequence[Row], y: Point) -> dict[str, Any]:
 
     raw = torch.tensor(_two_numbers("y", y), dtype=torch.float64)
     for i, row in enumerate(rows):
-        turn, shift = _two_numbers(f"rows[{i}]", row)
+        turn, _ = _two_numbers(f"rows[{i}]", row)
         if turn != int(turn) or not 0 <= turn < TURNS:
             raise ValueError(f"rows[{i}]: expected a turn out of 0, 1, ..., {TURNS - 1}, got {turn:g}")
     if not rows:
@@ -473,8 +473,8 @@ def _picture(state: dict[str, Any], chosen: int, moves: bool) -> str:
         )
     label = values["label-y"]
     return (
-        '<svg viewBox="0 0 480 480" role="group" aria-label="The plane: four half-planes, the set that they leave, a raw '
-        'prediction y, and its projection x">'
+        '<svg viewBox="0 0 480 480" role="group" aria-label="The plane: four half-planes, the set that they leave, a '
+        'raw prediction y, and its projection x">'
         f'<g aria-hidden="true">{axes}{lines}<g data-group="cone">{path("cone")}</g>{path("set")}{path("face")}'
         f'{path("reach")}<g data-group="forces">{path("forces", "force")}</g>'
         f'<g data-group="gradient">{path("pull", "arrow")}{path("descent", "arrow")}</g>'

@@ -93,7 +93,7 @@ def test_x_is_the_projection_and_j_the_face_projector(found):
 
 
 def test_family_holds_the_index_sets_of_the_definition(found):
-    """Independent active rows that carry y - x with multipliers of no negative sign; the highest Jacobian frees most."""
+    """Independent active rows that carry y - x with no negative multiplier; the highest Jacobian frees most."""
     larger = 0
     for state in found:
         if state["empty"]:
@@ -129,7 +129,7 @@ def test_ranges_of_the_multipliers_are_those_of_two_linear_programs(found):
 
 
 def test_gradient_to_the_shifts_is_that_of_lablib(found):
-    """Where the touching rows are independent there is one answer; elsewhere lablib's is that of a set of the family."""
+    """Where the touching rows are independent, one answer is right; elsewhere that of some set of the family."""
     dependent = 0
     for state in found:
         if state["empty"]:
