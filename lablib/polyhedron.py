@@ -1,0 +1,1001 @@
+"""The general polyhedron ``{x : A x = b, G x <= h, lower <= x <= upper}``: projected exactly, in batches.
+
+The closed forms of ``sets.py`` end where rows meet in no simple way. Here the rows are stacked, divided by their norms,
+and the equalities taken out by one factor, which leaves
+
+    min 1/2 |x - y|^2   with   low <= C x <= high,    rows of C of norm 1 and orthogonal to those of A.
+
+Its dual has one number for each row, the multiplier: positive where ``high`` holds, negative where ``low`` does. If the
+rows that hold were known, S, a linear system would give their multipliers,
+
+    (C_S C_S') lam_S = C_S y - end_S,
+
+and the answer is ``x = y - C_S' lam_S``. The search for S has three parts. Douglas-Rachford steps, which share one
+factor, guess it. An active-set iteration (Hintermueller, Ito and Kunisch 2002) drops rows whose multiplier has the
+wrong sign and adds rows that are violated, until nothing changes; nearly always that takes two or three passes. What it
+does not settle goes to the method of multipliers, each subproblem solved by Newton's method with an exact line search:
+it cannot cycle, and it needs no independent rows. The Cholesky factor of ``C_S C_S'`` that the last pass leaves is the
+one that the backward pass solves with.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linprog, nnls
+from torch import Tensor
+
+from .projection import ConvexSet, check_point, raise_not_finite, truth
+from .sets import (
+    _bounds_hold,
+    _check_bounds,
+    _common_dim,
+    _double,
+    _factored,
+    _finite,
+    _outer,
+    _outside,
+    _require,
+    _rounding,
+    _row_factor,
+    _size,
+    _times,
+    _triangular,
+    _unit_rows,
+)
+from .solution import InputError, SolveError, first_index
+
+__all__ = ["Polyhedron"]
+
+_EPS = torch.finfo(torch.float64).eps
+_DEPENDENT = 1e-12  # a Gram matrix with an eigenvalue or pivot below this is singular: rows nearer than 1e-6 are one
+_GUESSES = 10  # Douglas-Rachford steps
+_PASSES = 12  # of the active-set iteration before the method of multipliers takes over
+_STEPS = 60  # of the method of multipliers
+_NEWTON = 100  # of each of its subproblems
+
+
+class _Geometry(NamedTuple):
+    """What depends on A and G alone; shapes may carry batch dimensions in front.
+
+    ``mask``, ``Q``, ``R``: independent rows of A and their factor. ``rows``: G and the identity, of norm 1, (r, n).
+    ``C``: their parts orthogonal to A, of norm 1 again; ``share``: the norm before, 0 for a row that A fixes. ``K``:
+    C C', or None where it would be too large. ``length_A``, ``length_G``: norms of the rows as given.
+    """
+
+    mask: Tensor
+    Q: Tensor
+    R: Tensor
+    length_A: Tensor
+    length_G: Tensor
+    rows: Tensor
+    share: Tensor
+    C: Tensor
+    K: Tensor | None
+    pull: Tensor | None  # K (K + 1)^-1, which the first guess needs
+
+
+class Polyhedron(ConvexSet):
+    """``{x : A x = b, G x <= h, lower <= x <= upper}``: any part may be left out.
+
+    Projection: an active-set search in float64, as the top of this module tells; float32 is that answer rounded. Face:
+    the rows that hold with equality; its projector solves with one Cholesky factor, k x k for k such rows. ``A``: a
+    tensor (..., p, n), ``b``: a number or a tensor (..., p); ``G``: (..., m, n), ``h``: a number or (..., m), +inf for
+    no limit; ``lower``, ``upper``: numbers or (..., n), infinities allowed. Each may be shared or per sample. ``dim``
+    fixes n where no tensor does. Rows may be redundant, repeated, of any scale; the set may be flat.
+
+    Gradients flow to all tensor data. Where active rows depend on each other those of an independent index set of the
+    Han-Sun family are returned: first rows that carry a multiplier (an extreme one, so they are independent), then
+    others until all active rows are spanned. They are right for every change of the data that keeps these rows active.
+    ``element="highest"`` keeps only the rows that carry an extreme multiplier, whose support holds no smaller one, so
+    fewer directions of y are lost.
+
+    Raises InputError where the set is empty; its ``certificate`` is a dict of multipliers (b, h, lower, upper) that
+    proves it: ``A'b + G'h - lower + upper = 0`` and yet ``b.w_b + h.w_h - lower.w_l + upper.w_u < 0``. ``lmo``,
+    ``sample``, ``gap`` and that proof call SciPy on the host, sample by sample.
+
+    >>> import torch
+    >>> wedge = Polyhedron(G=torch.tensor([[1.0, 1.0], [1.0, -1.0]]), h=torch.tensor([1.0, 0.0]), lower=0.0)
+    >>> wedge.project(torch.tensor([2.0, 0.0]))
+    tensor([0.5000, 0.5000])
+    """
+
+    ranks: ClassVar[dict[str, int]] = {"A": 2, "b": 1, "G": 2, "h": 1, "lower": 1, "upper": 1}
+    # places, sides, factor; then what A and G give: mask, Q, R, C, share
+    active_ranks: ClassVar[tuple[int, ...]] = (1, 1, 2, 1, 2, 2, 2, 1)
+    _shown = ("A", "b", "G", "h", "lower", "upper")
+    _lenient = False
+
+    def __init__(
+        self,
+        A: Tensor | None = None,
+        b: float | Tensor | None = None,
+        G: Tensor | None = None,
+        h: float | Tensor | None = None,
+        lower: float | Tensor | None = None,
+        upper: float | Tensor | None = None,
+        *,
+        dim: int | None = None,
+    ):
+        for name, value, partner, end in (("A", A, "b", b), ("G", G, "h", h)):
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(f"{name} is a {type(value).__name__}: expected a torch tensor of shape (..., rows, n)")
+            if (value is None) != (end is None):
+                missing, given = (name, partner) if value is None else (partner, name)
+                raise InputError(f"{given} is given without {missing}: expected both or neither")
+        self.dim = dim
+        self._keep(A=A, b=b, G=G, h=h, lower=lower, upper=upper)
+        self._kept: dict[str, Any] = {}
+        self._check_shapes()
+        self._check_data()
+
+    def _check_shapes(self) -> None:
+        self.dim = _common_dim(self.dim, A=self.A, G=self.G, lower=self.lower, upper=self.upper)
+        if self.dim is None:
+            raise InputError("the dimension is not known: give A, G or a bound as a tensor, or dim=n")
+        for name, rows in (("b", self.A), ("h", self.G)):
+            end = getattr(self, name)
+            if isinstance(end, Tensor) and end.shape[-1] != rows.shape[-2]:
+                of = "A" if name == "b" else "G"
+                raise InputError(
+                    f"{name} has shape {tuple(end.shape)}: expected a last dimension of {rows.shape[-2]}, one for each "
+                    f"row of {of}"
+                )
+
+    def _check_data(self) -> None:
+        for name in ("A", "b", "G"):
+            if getattr(self, name) is not None:
+                _finite(name, getattr(self, name))
+        if self.h is not None:
+            _require(~(torch.as_tensor(self.h) > -math.inf), "h", self.h, "a number, or inf for no limit")
+        _check_bounds(*self._bounds())
+
+    def __getstate__(self):
+        return {**self.__dict__, "_kept": {}}
+
+    def _bounds(self) -> tuple[float | Tensor, float | Tensor]:
+        lower = -math.inf if self.lower is None else self.lower
+        return lower, math.inf if self.upper is None else self.upper
+
+    # -- the geometry -------------------------------------------------------------------------------------------------
+
+    def _geometry(self) -> _Geometry:
+        """Return the factors, kept beside copies of A and G and used again only while those agree."""
+        given = [t.detach() for t in (self.A, self.G) if t is not None]
+        kept = self._kept.get("given")
+        bounded = self.lower is not None or self.upper is not None
+        if (
+            kept is None
+            or self._kept["bounded"] is not bounded
+            or len(kept) != len(given)
+            or not all(
+                k.device == t.device and k.dtype == t.dtype and torch.equal(k, t)
+                for k, t in zip(kept, given, strict=True)
+            )
+        ):
+            g = self._measure()
+            regular = bool(g.mask.all()) and bool((g.share > 0).all())
+            self._kept.update(given=[t.clone() for t in given], bounded=bounded, geometry=g, regular=regular)
+        return self._kept["geometry"]
+
+    def _measure(self, mask: Tensor | None = None) -> _Geometry:
+        """Make the geometry, differentiable in A and G where ``mask`` names the independent rows of A."""
+        n, plain = self.dim, mask is None
+        device = next(iter(self.data().values()), torch.empty(0)).device
+        none = torch.zeros(0, n, dtype=torch.float64, device=device)
+        A, G = (none if t is None else (t.detach() if plain else t).double() for t in (self.A, self.G))
+        unit_A, length_A = _unit_rows(A)
+        mask, Q, R = _row_factor(unit_A) if plain else _factored(unit_A, mask)
+        rows, length_G = _unit_rows(G)
+        if self.lower is not None or self.upper is not None:
+            eye = torch.eye(n, dtype=torch.float64, device=device)
+            rows = torch.cat([rows, eye.expand(*rows.shape[:-2], n, n)], -2)
+        C = rows
+        for _ in range(2):  # one pass loses digits on rows that A nearly fixes
+            C = C - (C @ Q) @ Q.mT
+        share = torch.linalg.vector_norm(C.detach(), dim=-1)
+        share = torch.where(share > 64 * n * _EPS, share, 0.0)
+        C = torch.where(share.unsqueeze(-1) > 0, C / torch.where(share > 0, share, 1.0).unsqueeze(-1), 0.0)
+        K = C @ C.mT if plain and C.shape[-2] <= max(1024, n // 2) else None
+        return _Geometry(mask, Q, R, length_A, length_G, rows, share, C, K, None)
+
+    def _ends(self, g: _Geometry) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a point x_A with A x_A = b, and the ends of the rows of C; differentiable in b, h and the bounds."""
+        x = g.rows.new_zeros(self.dim)
+        if self.A is not None and self.A.shape[-2]:
+            x = _times(g.Q, _triangular(g.R.mT, g.mask * (_double(self.b) / g.length_A), upper=False))
+        low, high = self._raw_ends(g)
+        free = g.share == 0
+        start, share = _times(g.rows, x), torch.where(free, 1.0, g.share)
+        return (
+            x,
+            torch.where(free, -math.inf, (low - start) / share),
+            torch.where(free, math.inf, (high - start) / share),
+        )
+
+    def _raw_ends(self, g: _Geometry) -> tuple[Tensor, Tensor]:
+        """Return the ends of G's normalised rows and of the bounds."""
+        h = (torch.as_tensor(0.0 if self.h is None else _double(self.h)) / g.length_G) if self.G is not None else None
+        low, high = ([], []) if h is None else ([torch.full_like(h, -math.inf)], [h])
+        if self.lower is not None or self.upper is not None:
+            for ends, end in zip((low, high), self._bounds(), strict=True):
+                end = torch.as_tensor(_double(end), dtype=torch.float64, device=g.rows.device)
+                ends.append(end if end.dim() else end.expand(self.dim))
+        return (_joined(low), _joined(high)) if low else (g.share.new_zeros(0), g.share.new_zeros(0))
+
+    # -- the projection -----------------------------------------------------------------------------------------------
+
+    def project(self, y, return_info=False, *, strict=True, tol=None, max_steps=None, element="lowest"):
+        """Project as every set does; with ``strict=False`` the search itself does not raise either."""
+        convex_set = self
+        if strict is False and not self._lenient:
+            convex_set = self.bind([getattr(self, name) for name in self.names])
+            convex_set._lenient = True
+        return ConvexSet.project(
+            convex_set, y, return_info, strict=strict, tol=tol, max_steps=max_steps, element=element
+        )
+
+    def solve(self, y, *, tol=None, max_steps=None, element="lowest"):
+        """Search the rows that hold."""
+        self._check_values(y)
+        batch = y.shape[:-1]
+        g = self._geometry()
+        if g.pull is None and g.K is not None and g.K.dim() == 2 and batch.numel() > 8:
+            one = torch.eye(g.K.shape[-1], dtype=g.K.dtype, device=g.K.device)
+            g = self._kept["geometry"] = g._replace(pull=one - torch.linalg.inv(one + g.K))
+        start, low, high = self._ends(g)
+        shared = (g.mask, g.Q, g.R, g.C, g.share)
+        bad = None if self._kept["regular"] else self._off(g, start, y)
+        g = _Geometry(*(_flat(t, batch, r) for t, r in zip(g, _RANKS, strict=True)))
+        start, low, high = (_flat(t, batch, 1) for t in (start, low, high))
+        x, face, off, steps = _search(g, start, low, high, y.reshape(-1, self.dim).double(), max_steps, element)
+        off = off.reshape(batch) if bad is None else off.reshape(batch) | bad
+        if max_steps is None and not self._lenient:
+            self._check_met(off, batch, steps)
+        x = self._onto_bounds(x, face, batch)
+        active = tuple(t.reshape(*batch, *t.shape[1:]) for t in face[:3])
+        return x.to(y.dtype).reshape(*batch, self.dim), (*active, *shared), steps
+
+    def _off(self, g, start, y):
+        """Tell where a row that the equalities fix is not met."""
+        x, size = start, _size(start).unsqueeze(-1)
+        allowed = max(1e-9, 16 * _rounding(y))
+        bad = torch.zeros((), dtype=torch.bool, device=y.device)
+        if self.A is not None:
+            b = torch.as_tensor(_double(self.b)) / g.length_A
+            error = _times(_unit_rows(self.A.detach().double())[0], x) - b
+            bad = bad | (error.abs() > allowed * (size + b.abs())).any(-1)
+        if g.share.shape[-1]:
+            low, high = self._raw_ends(g)
+            value = _times(g.rows, x)
+            over = torch.maximum(value - high, low - value)
+            bad = bad | ((g.share == 0) & (over > allowed * (size + value.abs()))).any(-1)
+        return bad.expand(y.shape[:-1])
+
+    def solve_traced(self, y, element):
+        """Search outside of the graph: the number of passes depends on the values."""
+        return torch.compiler.disable(ConvexSet.solve_traced)(self, y, element)
+
+    def _check_values(self, y):
+        valid = y.sum().isfinite()
+        for t in (self.A, self.b, self.G):
+            if isinstance(t, Tensor):
+                valid = valid & t.sum().isfinite()
+        if isinstance(self.h, Tensor):
+            valid = valid & (self.h > -math.inf).all()
+        if isinstance(self.lower, Tensor) or isinstance(self.upper, Tensor):
+            valid = valid & _bounds_hold(*self._bounds())
+        if not bool(valid):
+            raise_not_finite("y", y)
+            self._check_data()
+
+    def _onto_bounds(self, x, face, batch):
+        """Put the coordinates that a bound holds exactly on it, and the others inside."""
+        if self.lower is None and self.upper is None:
+            return x
+        m = 0 if self.G is None else self.G.shape[-2]
+        lower, upper = (
+            _flat(torch.as_tensor(_double(t), dtype=x.dtype, device=x.device), batch, 1) for t in self._bounds()
+        )
+        x = x.clamp(lower, upper)
+        hold = torch.zeros_like(face.m).scatter_add_(-1, face.index, face.side)[:, m:]
+        return torch.where(hold > 0, upper, torch.where(hold < 0, lower, x))
+
+    def _check_met(self, bad, batch, steps):
+        """Prove the set empty where the search ended off it; else say that it was not solved."""
+        if not bool(bad.any()):
+            return
+        index = first_index(bad)
+        self._prove_empty(index, batch)
+        raise SolveError(
+            f"projection on Polyhedron was not found at batch index {list(index)} in {steps} passes; its rows may be "
+            "too nearly dependent for float64: rescale or thin them, or pass strict=False for the best iterate",
+            index=index,
+        )
+
+    def _prove_empty(self, index: tuple[int, ...], batch) -> None:
+        """Raise with a certificate if the set of one sample is empty: the least violation is a linear program."""
+        A, b, G, h, lower, upper = (None if t is None else t for t in self._arrays(index, batch))
+        n = self.dim
+        rows, ends, names = [], [], []
+        for M, e, name in ((A, b, "b"), (G, h, "h"), (-np.eye(n), -lower, "lower"), (np.eye(n), upper, "upper")):
+            keep = np.isfinite(e)
+            rows.append(M[keep])
+            ends.append(e[keep])
+            names.append((name, keep))
+        length = [np.maximum(np.linalg.norm(M, axis=1), np.finfo(float).tiny) for M in rows]
+        rows = [M / s[:, None] for M, s in zip(rows, length, strict=True)]
+        ends = [e / s for e, s in zip(ends, length, strict=True)]
+        # max -ends.w with rows' w = 0, |w|_1 <= 1, w >= 0 (equalities twice): positive just where the set is empty.
+        p = len(ends[0])
+        M = np.vstack([rows[0], -rows[0], *rows[1:]])
+        e = np.concatenate([ends[0], -ends[0], *ends[1:]])
+        found = linprog(
+            e, A_ub=np.ones((1, len(e))), b_ub=[1.0], A_eq=M.T, b_eq=np.zeros(n), bounds=(0, None), method="highs"
+        )
+        if found.status != 0:
+            return
+        w = found.x
+        if not (e @ w < -1e-9 * (1 + np.abs(e[w > 0]).max(initial=0)) and np.abs(M.T @ w).max() <= 1e-9):
+            return
+        parts = np.split(np.concatenate([w[:p] - w[p : 2 * p], w[2 * p :]]), np.cumsum([len(t) for t in ends])[:-1])
+        certificate = {}
+        for (name, keep), part, s in zip(names, parts, length, strict=True):
+            whole = np.zeros(len(keep))
+            whole[keep] = part / s
+            certificate[name] = torch.from_numpy(whole)
+        used = ", ".join(
+            f"{name}[{i}]" for name, part in certificate.items() for i in torch.nonzero(part.abs() > 1e-9).flatten()[:4]
+        )
+        at = f" at batch index {list(index)}" if index else ""
+        raise InputError(
+            f"the set is empty{at}: the rows of {used} contradict each other (every point violates one of the "
+            f"normalised rows by {-(e @ w):.1e} or more); the certificate holds multipliers that prove it; expected "
+            "data that leave a point",
+            index=index,
+            certificate=certificate,
+        )
+
+    def _arrays(self, index: tuple[int, ...], batch) -> tuple[np.ndarray, ...]:
+        """Return A, b, G, h, lower and upper of one sample as float64 arrays."""
+        n = self.dim
+        sizes = {"A": (0, n), "b": (0,), "G": (0, n), "h": (0,), "lower": (n,), "upper": (n,)}
+        if self.A is not None:
+            sizes["A"], sizes["b"] = self.A.shape[-2:], self.A.shape[-2:-1]
+        if self.G is not None:
+            sizes["G"], sizes["h"] = self.G.shape[-2:], self.G.shape[-2:-1]
+        out = []
+        for name, default in (
+            ("A", 0.0),
+            ("b", 0.0),
+            ("G", 0.0),
+            ("h", 0.0),
+            ("lower", -math.inf),
+            ("upper", math.inf),
+        ):
+            value = getattr(self, name)
+            t = torch.as_tensor(default if value is None else value).detach().cpu().double()
+            out.append(t.expand(*batch, *sizes[name])[index].numpy())
+        return tuple(out)
+
+    # -- the derivative -----------------------------------------------------------------------------------------------
+
+    def face_project(self, x, v, active=None):
+        """Project v on the directions along which every row that holds stays as it is."""
+        return self._pull(v.double(), self._face(x) if active is None else active)[0].to(v.dtype)
+
+    def _pull(self, v, active):
+        """Return u = J v and the multipliers of the rows of C, (..., r): v = u + C'eta + a part in the rows of A."""
+        index, side, factor, mask, Q, _, C, share = active
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (self.A, self.G)):
+            g = self._measure(mask)
+            Q, C, factor = g.Q, g.C, _gram_factor(g.C, index, side)
+        u = v - _times(Q, _times(Q.mT, v))
+        eta = torch.zeros_like(u[..., :1]).expand(*u.shape[:-1], share.shape[-1])
+        if index.shape[-1]:
+            along = torch.where(side != 0, _take(_times(C, v), index), 0.0)
+            eta = _put(eta, index, torch.cholesky_solve(along.unsqueeze(-1), factor).squeeze(-1))
+            u = u - _times(C.mT, eta)  # eq: eq-face-polyhedron
+        return u, eta
+
+    def _face(self, x):
+        """Read the face off a point: the rows that hold up to rounding, of which an independent set is chosen."""
+        batch = x.shape[:-1]
+        g = self._geometry()
+        shared = (g.mask, g.Q, g.R, g.C, g.share)
+        _, low, high = self._ends(g)
+        g = _Geometry(*(_flat(t, batch, r) for t, r in zip(g, _RANKS, strict=True)))
+        low, high = (_flat(t, batch, 1) for t in (low, high))
+        point = x.detach().reshape(-1, self.dim).double()
+        value = _times(g.C, point)
+        near = 64 * _rounding(x) * _size(point).unsqueeze(-1)
+        up, down = value >= high - near, value <= low + near
+        none = torch.zeros_like(value)
+        index, chosen, factor, _ = _independent(g, up | down, none, none > 0, up & down)
+        side = (_take(up, index).double() * 2 - 1) * chosen
+        return (*(t.reshape(*batch, *t.shape[1:]) for t in (index, side, factor)), *shared)
+
+    def face_map(self, y, active):
+        """Project y on the affine hull of the face, differentiable in y and in the data."""
+        index, side, _, mask, *_ = active
+        g = self._measure(mask)
+        start, low, high = self._ends(g)
+        x = y.double()
+        x = x - _times(g.Q, _times(g.Q.mT, x - start))
+        if index.shape[-1]:
+            end = torch.where(side > 0, _take(high, index), _take(low, index))
+            excess = torch.where(side != 0, _take(_times(g.C, x), index) - end, 0.0)
+            eta = torch.cholesky_solve(excess.unsqueeze(-1), _gram_factor(g.C, index, side)).squeeze(-1)
+            zero = torch.zeros_like(x[..., :1]).expand(*x.shape[:-1], g.share.shape[-1])
+            x = x - _times(g.C.mT, _put(zero, index, eta))
+        return x.to(y.dtype)
+
+    def data_gradient(self, y, x, v, active):
+        """Return the gradients to the data: multipliers of v, and with A or G also those of y - x, row by row."""
+        index, side, _, mask, Q, R, _, share = active
+        x, y, v = x.double(), y.double(), v.double()
+        unit, length = _unit_rows(self.G.double()) if self.G is not None else (None, share[..., :0])
+        m = length.shape[-1]
+
+        def multipliers(total):
+            u, eta = self._pull(total, active)
+            eta = eta / torch.where(share == 0, 1.0, share)
+            if self.A is None or not self.A.shape[-2]:
+                return u, eta, total[..., :0]
+            rows, length_A = _unit_rows(self.A.double())
+            Q_A, R_A = _factored(rows, mask)[1:] if rows.requires_grad and torch.is_grad_enabled() else (Q, R)
+            rest = total - u
+            rest = rest - _times(unit.mT, eta[..., :m]) if m else rest
+            if eta.shape[-1] > m:
+                rest = rest - eta[..., m:]
+            return u, eta, mask * _triangular(R_A, _times(Q_A.mT, rest), upper=True) / length_A
+
+        u, eta, eta_A = multipliers(v)
+        eta_G, bound = eta[..., :m] / length, eta[..., m:]
+        out = {"b": eta_A, "h": eta_G}
+        if "A" in self.names or "G" in self.names:
+            _, ell, ell_A = multipliers(y - x)
+            if "A" in self.names:
+                out["A"] = -(_outer(ell_A, u) + _outer(eta_A, x))
+            if "G" in self.names:
+                out["G"] = -(_outer(ell[..., :m] / length, u) + _outer(eta_G, x))
+        if bound.shape[-1]:
+            held = _put(torch.zeros_like(eta), index, side)[..., m:]
+            out["upper"], out["lower"] = bound * (held > 0), bound * (held < 0)
+        return tuple(out[name].to(getattr(self, name).dtype) for name in self.names)
+
+    # -- the rulers ---------------------------------------------------------------------------------------------------
+
+    def violation(self, x):
+        """Return the largest of |A x - b|, G x - h and the bounds' violations, rows as given."""
+        check_point(self, "x", x)
+        x = x.double()
+        worst = [_outside(x, *self._bounds())]
+        if self.A is not None and self.A.shape[-2]:
+            worst.append((_times(self.A.double(), x) - _double(self.b)).abs().amax(-1))
+        if self.G is not None and self.G.shape[-2]:
+            worst.append((_times(self.G.double(), x) - _double(self.h)).clamp(min=0).amax(-1))
+        return torch.stack(torch.broadcast_tensors(*worst)).amax(0)
+
+    def scale(self, x):
+        """Return the largest finite right-hand side in size."""
+        sizes = [x.new_zeros(x.shape[:-1], dtype=torch.float64)]
+        for name in ("b", "h", "lower", "upper"):
+            end = getattr(self, name)
+            if end is not None:
+                end = torch.as_tensor(end, dtype=torch.float64, device=x.device).abs()
+                end = torch.where(end.isfinite(), end, 0.0)
+                sizes.append(end.amax(-1) if end.dim() and end.shape[-1] else end.sum(-1) if end.dim() else end)
+        return torch.stack(torch.broadcast_tensors(*sizes)).amax(0)
+
+    def tolerance(self, x):
+        """Allow the rounding of each product A_ij x_j and G_ij x_j, of b and of x."""
+        x = x.double() if x.dtype is torch.float64 else x
+        size = _size(x)
+        for M in (self.A, self.G):
+            if M is not None and M.shape[-2]:
+                size = torch.maximum(size, _times(M.double().abs(), x.double().abs()).amax(-1))
+        if isinstance(self.b, Tensor) and self.b.shape[-1]:
+            size = torch.maximum(size, self.b.double().abs().amax(-1))
+        return 4 * _rounding(x) * size
+
+    # -- the oracles, on the host -------------------------------------------------------------------------------------
+
+    def lmo(self, g):
+        """Return a vertex lowest along g, by SciPy's HiGHS on the host, sample by sample.
+
+        Raises InputError where the problem is unbounded, naming the ray, or where the set is empty.
+        """
+        check_point(self, "g", g)
+        batch = self._batch(g)
+        flat = g.detach().cpu().double().expand(*batch, self.dim)
+        out = np.empty((*batch, self.dim))
+        for index in np.ndindex(*batch):
+            out[index] = self._lowest(flat[index].numpy(), index, batch)
+        return torch.from_numpy(out).to(g)
+
+    def _batch(self, x):
+        data = [t.shape[: t.dim() - self.ranks[name]] for name, t in self.data().items()]
+        return torch.broadcast_shapes(x.shape[:-1], *data)
+
+    def _lowest(self, g, index, batch):
+        A, b, G, h, lower, upper = self._arrays(index, batch)
+        keep = np.isfinite(h)
+        rows = {"A_ub": G[keep], "b_ub": h[keep], "A_eq": A, "b_eq": b}
+        options = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+        found = linprog(g, **rows, bounds=np.stack([lower, upper], 1), method="highs-ds", options=options)
+        if found.status == 0:
+            return found.x
+        self._prove_empty(index, batch)
+        # A direction in which the set has no end: every row stays as it is or falls.
+        box = np.stack([np.where(np.isfinite(lower), 0, -1), np.where(np.isfinite(upper), 0, 1)], 1)
+        rows.update(b_ub=np.zeros(keep.sum()), b_eq=np.zeros(len(b)))
+        ray = linprog(g, **rows, bounds=box, method="highs-ds")
+        if ray.status == 0 and ray.fun < -1e-12 * np.abs(g).max(initial=0):
+            at = f" at batch index {list(index)}" if index else ""
+            raise InputError(
+                f"the linear problem over Polyhedron is unbounded{at}: it falls without end along "
+                f"{[round(float(t), 6) for t in ray.x]}; expected a g that no direction of the set lets fall",
+                index=index,
+            )
+        raise SolveError(
+            f"the linear problem at batch index {list(index)} was not solved: {found.message}", index=index
+        )
+
+    def gap(self, y, x):
+        """Return the certificate: from multipliers where they reproduce y - x to rounding, else by ``lmo``.
+
+        With y - x = sum of multipliers times rows it is the sum of multipliers times slacks, by duality. Where no
+        multipliers do, x is not the projection and a linear program says how far the bound is: infinity where the set
+        has no end that way. On the host, sample by sample (SciPy's nnls and HiGHS).
+        """
+        check_point(self, "y", y)
+        check_point(self, "x", x)
+        batch = torch.broadcast_shapes(self._batch(x), y.shape[:-1])
+        normal = (y.double() - x.double()).detach().expand(*batch, self.dim)
+        point = x.detach().double().expand(*batch, self.dim)
+        if truth(~normal.isfinite()):
+            raise_not_finite("y - x", normal)
+        sizes = (16 * _rounding(x) * (_size(x) + _size(y))).expand(batch).cpu().numpy()
+        normal, point = normal.cpu().numpy(), point.cpu().numpy()
+        out = np.empty(batch)
+        for index in np.ndindex(*batch):
+            out[index] = self._certificate(normal[index], point[index], sizes[index], index, batch)
+        return torch.from_numpy(out).to(x.device) if batch else torch.tensor(float(out), dtype=torch.float64)
+
+    def _certificate(self, normal, x, noise, index, batch):
+        A, _, G, h, lower, upper = self._arrays(index, batch)
+        eye = np.eye(self.dim)
+        rows, slack = np.vstack([G, -eye, eye]), np.concatenate([h - G @ x, x - lower, upper - x])
+        length = np.maximum(np.linalg.norm(rows, axis=1), np.finfo(float).tiny)
+        slack = slack / length
+        near = slack <= 1e-6 * (1 + np.abs(x).max(initial=0))
+        held = np.vstack([A, -A, rows[near] / length[near][:, None]])
+        weights, left = nnls(held.T, normal, maxiter=50 * len(held) + 50) if len(held) else ([], np.linalg.norm(normal))
+        if left <= noise * math.sqrt(self.dim):
+            return float(np.maximum(slack[near], 0) @ weights[2 * len(A) :]) if len(held) else 0.0
+        try:
+            return float(normal @ (self._lowest(-normal, index, batch) - x))
+        except InputError:
+            return math.inf
+
+    def sample(self, *shape, generator=None):
+        """Return points around one that holds no row which can be free: random directions, cut at the rows.
+
+        The centre is a linear program for each member of the data's batch, on the host.
+        """
+        blank = next(iter(self.data().values()), torch.empty(0)).detach()
+        batch = self._batch(blank.new_zeros(self.dim))
+        whole = torch.broadcast_shapes((*shape,), batch) if batch else tuple(shape)
+        centre = np.stack([self._centre(index, batch) for index in np.ndindex(*batch)]).reshape(*batch, self.dim)
+        centre = torch.from_numpy(centre).to(blank.device)
+        g = self._geometry()
+        _, low, high = self._ends(g)
+        step = torch.randn(*whole, self.dim, generator=generator, dtype=torch.float64, device=blank.device)
+        value = _times(g.C, centre)
+        room_up, room_down = high - value, value - low
+        flat = (torch.minimum(room_up, room_down) <= 1e-9 * (1 + value.abs())).double()
+        step = step - _times(g.Q, _times(g.Q.mT, step))
+        if bool(flat.any()):  # rows that hold everywhere: stay along them
+            _, Q, _ = _row_factor(g.C * flat.unsqueeze(-1))
+            step = step - _times(Q, _times(Q.mT, step))
+        speed = _times(g.C, step)
+        room = torch.where(speed > 0, room_up, room_down) / speed.abs()
+        room = torch.where((flat > 0) | (speed == 0), math.inf, room)
+        reach = room.amin(-1, keepdim=True).clamp(max=1.0) if room.shape[-1] else torch.ones_like(step[..., :1])
+        u = torch.rand(*whole, 1, generator=generator, dtype=torch.float64, device=blank.device)
+        return (centre + 0.9 * u * reach * step).to(blank.dtype)
+
+    def _centre(self, index, batch):
+        """Maximise the number of rows with room, up to a common factor: a point of the relative interior."""
+        A, b, G, h, lower, upper = self._arrays(index, batch)
+        n = self.dim
+        M, e = np.vstack([G, -np.eye(n), np.eye(n)]), np.concatenate([h, -lower, upper])
+        keep = np.isfinite(e)
+        M, e = M[keep], e[keep]
+        length = np.maximum(np.linalg.norm(M, axis=1), np.finfo(float).tiny)
+        M, e = M / length[:, None], e / length
+        r, p = len(e), len(b)
+        # Unknowns z, room t and factor f >= 1 with x = z / f: M z + t <= e f, A z = b f, 0 <= t <= 1.
+        found = linprog(
+            np.concatenate([np.zeros(n), -np.ones(r), [1e-3]]),
+            A_ub=np.hstack([M, np.eye(r), -e[:, None]]),
+            b_ub=np.zeros(r),
+            A_eq=np.hstack([A, np.zeros((p, r)), -b[:, None]]) if p else None,
+            b_eq=np.zeros(p) if p else None,
+            bounds=[(None, None)] * n + [(0, 1)] * r + [(1, None)],
+            method="highs",
+            options={"primal_feasibility_tolerance": 1e-10},
+        )
+        if found.status != 0:
+            self._prove_empty(index, batch)
+            raise SolveError(f"no point was found at batch index {list(index)}: {found.message}", index=index)
+        return found.x[:n] / found.x[-1]
+
+
+_RANKS = (1, 2, 2, 1, 1, 2, 1, 2, 2, 2)  # trailing dimensions of the fields of _Geometry
+
+
+# -- batches and rows --------------------------------------------------------------------------------------------------
+
+
+def _flat(t: Tensor | None, batch: torch.Size, rank: int) -> Tensor | None:
+    """Give t one batch dimension, of the size of ``batch``, or none where it is shared."""
+    if t is None or t.dim() <= rank:
+        return t
+    tail = t.shape[t.dim() - rank :]
+    return t.expand(*batch, *tail).reshape(-1, *tail)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Concatenate along the last dimension, broadcasting the others."""
+    lead = torch.broadcast_shapes(*(t.shape[:-1] for t in parts))
+    return torch.cat([t.expand(*lead, t.shape[-1]) for t in parts], -1)
+
+
+def _some(t: Tensor, which: Tensor, rank: int) -> Tensor:
+    """Return the entries ``which`` of the batch of t, or t itself where it has none."""
+    return t[which] if t.dim() > rank else t
+
+
+def _take(t: Tensor, index: Tensor) -> Tensor:
+    """Gather along the last dimension of a t that may lack batch dimensions; an index past the end reads the last."""
+    if not t.shape[-1]:
+        return torch.zeros_like(index, dtype=t.dtype)
+    lead = torch.broadcast_shapes(t.shape[:-1], index.shape[:-1])
+    index = index.clamp(max=t.shape[-1] - 1)
+    return t.expand(*lead, t.shape[-1]).gather(-1, index.expand(*lead, index.shape[-1]))
+
+
+def _put(zero: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """Add values at index along the last dimension; padding carries the value 0."""
+    lead = torch.broadcast_shapes(zero.shape[:-1], index.shape[:-1], values.shape[:-1])
+    return zero.expand(*lead, -1).scatter_add(-1, index.expand(*lead, -1), values.expand(*lead, -1))
+
+
+def _pack(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the places of the true entries (..., k), k the largest count, and which of them are real."""
+    k = int(mask.sum(-1).max()) if mask.numel() else 0
+    real, index = mask.to(torch.uint8).sort(dim=-1, descending=True, stable=True)
+    return index[..., :k], real[..., :k] > 0
+
+
+def _gram(g: _Geometry, index: Tensor, real: Tensor) -> Tensor:
+    """Return C_S C_S' for each sample, with the identity in the padding. Shape (B, k, k)."""
+    if g.K is not None:
+        r = g.K.shape[-1]
+        places = index.unsqueeze(-1) * r + index.unsqueeze(-2)
+        if g.K.dim() > 2:
+            places = places + torch.arange(len(index), device=index.device).reshape(-1, 1, 1) * (r * r)
+        block = g.K.reshape(-1).index_select(0, places.reshape(-1)).reshape(places.shape)
+    else:
+        rows = g.C[index] if g.C.dim() == 2 else g.C.gather(1, index.unsqueeze(-1).expand(*index.shape, g.C.shape[-1]))
+        block = rows @ rows.mT
+    mask = real.to(block.dtype)
+    block = block * mask.unsqueeze(-1)
+    block.mul_(mask.unsqueeze(-2))
+    torch.diagonal(block, 0, -2, -1).add_(1 - mask)
+    return block
+
+
+def _gram_factor(C: Tensor, index: Tensor, side: Tensor) -> Tensor:
+    """Return the Cholesky factor of C_S C_S', differentiable in C. Index (..., k)."""
+    lead = torch.broadcast_shapes(C.shape[:-2], index.shape[:-1])
+    index = index.expand(*lead, index.shape[-1]).unsqueeze(-1)
+    rows = C.expand(*lead, *C.shape[-2:]).gather(-2, index.expand(*index.shape[:-1], C.shape[-1]))
+    mask = (side != 0).to(C.dtype)
+    rows = rows * mask.unsqueeze(-1)
+    return torch.linalg.cholesky(rows @ rows.mT + torch.diag_embed(1 - mask))
+
+
+def _product(g: _Geometry, m: Tensor) -> Tensor:
+    """Return C C' m for multipliers m (B, r)."""
+    return _times(g.K, m) if g.K is not None else _times(g.C, _times(g.C.mT, m))
+
+
+# -- the search --------------------------------------------------------------------------------------------------------
+
+
+class _Rows(NamedTuple):
+    """The problem of a batch: rows C and what their values are at the point to be projected, (B, r)."""
+
+    g: _Geometry
+    t: Tensor
+    low: Tensor
+    high: Tensor
+    size: Tensor  # (B, 1): what rounding is relative to
+
+    def some(self, which: Tensor) -> _Rows:
+        g = self.g._replace(C=_some(self.g.C, which, 2), K=None if self.g.K is None else _some(self.g.K, which, 2))
+        return _Rows(g, *(e[which] for e in self[1:]))
+
+    def ends(self, index: Tensor, side: Tensor) -> Tensor:
+        """Return what the rows at ``index`` exceed their end by, at the point to be projected; 0 in the padding."""
+        end = torch.where(side > 0, self.high.gather(-1, index), self.low.gather(-1, index))
+        return torch.where(side == 0, 0.0, self.t.gather(-1, index) - end)
+
+
+class _Face(NamedTuple):
+    """The rows that hold: places (B, k), sides (B, k), 0 in the padding, factor (B, k, k), multipliers (B, r)."""
+
+    index: Tensor
+    side: Tensor
+    factor: Tensor
+    m: Tensor
+
+    def put(self, which: Tensor, other: _Face) -> _Face:
+        """Return this with the samples ``which`` replaced, in rows of one length."""
+        k = max(self.index.shape[-1], other.index.shape[-1])
+        mine, other = self.padded(k), other.padded(k)
+        return _Face(*(a.index_copy(0, which, b) for a, b in zip(mine, other, strict=True)))
+
+    def padded(self, k: int) -> _Face:
+        old = self.index.shape[-1]
+        if old == k:
+            return self
+        wide = torch.eye(k, dtype=self.factor.dtype, device=self.factor.device).repeat(self.factor.shape[0], 1, 1)
+        wide[:, :old, :old] = self.factor
+        index, side = (torch.nn.functional.pad(t, (0, k - old)) for t in (self.index, self.side))
+        return _Face(index, side, wide, self.m)
+
+
+def _search(g: _Geometry, start, low, high, y, max_steps, element):
+    """Project the points y (B, n): return x, the face, the passes used, and which samples were not solved (B,)."""
+    count, r = y.shape[0], g.share.shape[-1]
+    x = y - _times(g.Q, _times(g.Q.mT, y - start))
+    size = (_size(y) + _size(start)).unsqueeze(-1)
+    size = torch.where(size == 0, 1.0, size)
+    off = torch.zeros(count, dtype=torch.bool, device=y.device)
+    if not r or not count:
+        x = x - _times(g.Q, _times(g.Q.mT, x - start))
+        none = torch.zeros(count, 0, dtype=torch.int64, device=y.device)
+        return x, _Face(none, none.to(x.dtype), x.new_zeros(count, 0, 0), x.new_zeros(count, r)), 0, off
+    rows = _Rows(g, _times(g.C, x), low.expand(count, r), high.expand(count, r), size)
+    guess = _guess(rows) if count > 8 and g.K is not None and g.K.dim() == 2 else rows.t
+    up = (guess > rows.high) | (rows.low == rows.high)
+    limit = math.inf if max_steps is None else max_steps
+    face, left, steps = _iterate(rows, up, (guess < rows.low) & ~up, min(_PASSES, limit))
+    rough = off
+    if left is not None and steps < limit:
+        part = rows.some(left)
+        m, used = _multipliers(part, limit - steps)
+        again, rest, more = _iterate(part, m > 0, m < 0, 4)
+        steps += used + more
+        face = face.put(left, again)
+        if rest is not None:
+            worst = left[rest]
+            face.m[worst] = m[rest]
+            rough = off.index_fill(0, worst, True)
+    face = _settle(rows, face, rough, element)
+    return *_land(rows, face, start, x), steps
+
+
+def _guess(rows: _Rows) -> Tensor:
+    """Return values of the rows and multipliers, added, after a few Douglas-Rachford steps that share one factor."""
+    t, away = rows.t, rows.g.pull
+    fixed = t - t @ away
+    q = t
+    for _ in range(_GUESSES):
+        z = q.clamp(rows.low, rows.high)
+        q = torch.addmm(fixed, 2 * z - q, away).add_(q).sub_(z)
+    return q
+
+
+def _iterate(rows: _Rows, up: Tensor, down: Tensor, passes: int):
+    """Solve for the rows held, drop those whose multiplier has the wrong sign, add those violated, until none changes.
+
+    Returns the face of every sample as far as it came, the samples that are not settled (or None), and the passes.
+    """
+    left, face, stuck, part = None, None, [], rows
+    tiny = 64 * _EPS * rows.size
+    step = 0
+    while True:
+        held = up | down
+        index, real = _pack(held)
+        side = (up.gather(-1, index).double() * 2 - 1) * real
+        factor, failed = torch.linalg.cholesky_ex(_gram(part.g, index, real))
+        found = torch.cholesky_solve(part.ends(index, side).unsqueeze(-1), factor).squeeze(-1)
+        m = torch.zeros_like(part.t).scatter_(-1, index, found)
+        one = _Face(index, side, factor, m)
+        face = one if face is None else face.put(left, one)
+        value = part.t - _product(part.g, m)
+        over, under = value - part.high, part.low - value
+        fixed = part.low == part.high
+        new_up = torch.where(up, (m > -tiny) | fixed, (over > tiny) & ~down)
+        new_down = torch.where(down, m < tiny, (under > tiny) & ~up)
+        error = torch.where(up, over, torch.where(down, under, 0.0)).abs().amax(-1, keepdim=True)
+        sound = (failed == 0) & (error <= 1e-9 * part.size).squeeze(-1)
+        same = ((new_up == up) & (new_down == down)).all(-1)
+        step += 1
+        open_ = ~(same & sound)
+        if not bool(open_.any()):
+            left = None
+            break
+        go = open_ & sound
+        number = torch.arange(len(part.t), device=up.device) if left is None else left
+        stuck.append(number[open_ & ~sound])
+        left = number[go]
+        if step >= passes or not len(left):
+            break
+        keep = torch.nonzero(go).squeeze(-1)
+        up, down, part, tiny = new_up[keep], new_down[keep], part.some(keep), tiny[keep]
+    if left is not None:
+        stuck.append(left)
+    left = torch.cat(stuck) if stuck else None
+    return face, left if left is not None and len(left) else None, step
+
+
+def _multipliers(rows: _Rows, limit: float):
+    """Solve min 1/2 |x - y|^2 with low <= C x <= high by the method of multipliers; needs no independent rows.
+
+    Each subproblem, min_x 1/2 |x - y|^2 + s/2 dist(C x + mu / s, [low, high])^2, is piecewise quadratic: Newton's
+    method with an exact line search ends. Returns multipliers (B, r) and the passes.
+    """
+    m = torch.zeros_like(rows.t)
+    mu, penalty, used = m, 10.0, 0
+    for _ in range(_STEPS):
+        held = arrived = None
+        for _ in range(_NEWTON):
+            value = rows.t - _product(rows.g, m)
+            q = value + mu / penalty
+            over = q - q.clamp(rows.low, rows.high)
+            now = over.sign()
+            if held is not None and bool(((now == held) | arrived).all()):
+                break
+            index, real = _pack(now != 0)
+            side = now.gather(-1, index) * real
+            block = _gram(rows.g, index, real)
+            torch.diagonal(block, 0, -2, -1).add_(1 / penalty)
+            factor = torch.linalg.cholesky_ex(block)[0]
+            excess = rows.ends(index, side) + real * (mu.gather(-1, index) / penalty)
+            # In small units: the answer solves (C C' + 1/s) m = excess, refined once.
+            found = torch.cholesky_solve(excess.unsqueeze(-1), factor).squeeze(-1)
+            new = torch.zeros_like(m).scatter_(-1, index, found)
+            d = new - m
+            speed = _product(rows.g, d)
+            step = _line_search(rows, m, d, q, speed, penalty)
+            arrived = speed.abs().amax(-1, keepdim=True) <= 64 * _EPS * rows.size  # x stays
+            m = torch.where(step == 1, new, m + step * d)
+            held = torch.where(step == 1, now, math.nan)
+            used += 1
+            if used >= limit:
+                return m, used
+        error = (value - value.clamp(rows.low, rows.high)).abs().amax(-1, keepdim=True)
+        mu = m
+        if bool((error <= 1e-12 * rows.size).all()):
+            break
+        penalty = min(10 * penalty, 1e8)
+    return m, used
+
+
+def _line_search(rows: _Rows, m, d, q, speed, penalty):
+    """Return the step in [0, 1] where the subproblem is least along d: the slope rises, so halving finds its root."""
+
+    def slope(a):
+        now = q - a * speed
+        return ((m + a * d) * speed).sum(-1, keepdim=True) - penalty * (
+            (now - now.clamp(rows.low, rows.high)) * speed
+        ).sum(-1, keepdim=True)
+
+    one = torch.ones_like(rows.size)
+    low, high = torch.zeros_like(one), one
+    whole = slope(one) <= 1e-12 * (penalty * speed * speed).sum(-1, keepdim=True)
+    if bool(whole.all()):
+        return one
+    for _ in range(50):
+        middle = (low + high) / 2
+        falls = slope(middle) <= 0
+        low, high = torch.where(falls, middle, low), torch.where(falls, high, middle)
+    return torch.where(whole, one, high)
+
+
+def _settle(rows: _Rows, face: _Face, rough: Tensor, element: str) -> _Face:
+    """Choose which rows make the face: where rows touch with no multiplier, or depend on each other, take care."""
+    value = rows.t - _product(rows.g, face.m)
+    width = 1e-11 * rows.size
+    held = torch.zeros_like(face.m).scatter_add_(-1, face.index, face.side)
+    fixed = rows.low == rows.high
+    strong = (face.m.abs() > width) | fixed
+    touches = (value >= rows.high - width) | (value <= rows.low + width)
+    wanted = (strong | touches) if element == "lowest" else strong
+    care = rough | ((held != 0) != wanted).any(-1)
+    if face.index.shape[-1]:
+        care = care | (torch.diagonal(face.factor, 0, -2, -1).amin(-1) < 1e3 * math.sqrt(_DEPENDENT))
+    if not bool(care.any()):
+        return face
+    which = torch.nonzero(care).squeeze(-1)
+    part = rows.some(which)
+    m, value = face.m[which], value[which]
+    side = torch.where((part.high - value).abs() <= (value - part.low).abs(), 1.0, -1.0).to(m.dtype)
+    index, chosen, factor, m = _independent(part.g, wanted[which], m, strong[which], fixed[which])
+    side = side.gather(-1, index) * chosen
+    found = torch.cholesky_solve(part.ends(index, side).unsqueeze(-1), factor).squeeze(-1)
+    m = torch.zeros_like(m).scatter_add_(-1, index, found * chosen)
+    return face.put(which, _Face(index, side, factor, m))
+
+
+def _independent(g: _Geometry, wanted, m, strong, fixed):
+    """Choose independent rows among ``wanted`` that span them all, beginning with the support of an extreme multiplier.
+
+    Returns places (B, k), which are chosen, the factor of their Gram matrix, and the extreme multiplier.
+    """
+    index, real = _pack(wanted)
+    k = index.shape[-1]
+    G = _gram(g, index, real)
+    small = m.gather(-1, index) * real
+    strong, fixed = strong.gather(-1, index) & real, fixed.gather(-1, index) & real
+    eye = torch.eye(k, dtype=G.dtype, device=G.device)
+    while k:  # each round drops a row from every sample whose rows depend on each other
+        inside = strong.to(G.dtype)
+        values, vectors = torch.linalg.eigh(
+            G * inside.unsqueeze(-1) * inside.unsqueeze(-2) + eye * (1 - inside).unsqueeze(-1)
+        )
+        singular = values[..., 0] < _DEPENDENT
+        if not bool(singular.any()):
+            break
+        z = vectors[..., 0] * inside
+        z = torch.where(z.abs() > 1e-9, z, 0.0)
+        toward = torch.where(fixed, 0.0, z * small.sign())  # how fast |m| grows along z
+        z = torch.where((toward.amin(-1, keepdim=True) < 0), z, -z)
+        toward = torch.where(fixed, 0.0, z * small.sign())
+        reach = torch.where(toward < 0, small.abs() / -toward, math.inf)
+        step, first = reach.min(-1, keepdim=True)
+        only_fixed = step.isinf()
+        first = torch.where(only_fixed, z.abs().argmax(-1, keepdim=True), first)
+        moved = small + torch.where(only_fixed, 0.0, step) * z
+        drop = torch.zeros_like(strong).scatter_(-1, first, True) & singular.unsqueeze(-1)
+        small = torch.where(singular.unsqueeze(-1), moved, small).masked_fill(drop, 0)
+        strong = strong & ~drop
+    # Pivoted Cholesky, strong rows first, then the longest remainders.
+    rest, chosen = G.clone(), torch.zeros_like(real)
+    for _ in range(k):
+        d = torch.diagonal(rest, 0, -2, -1)
+        score = torch.where(real & ~chosen, d + 2.0 * strong, -1.0)
+        best, pivot = score.max(-1, keepdim=True)
+        good = best > torch.where(strong.gather(-1, pivot), 0.0, _DEPENDENT)
+        if not bool(good.any()):
+            break
+        column = rest.gather(-1, pivot.unsqueeze(-2).expand(*rest.shape[:-1], 1)).squeeze(-1)
+        column = column / d.gather(-1, pivot).clamp(min=_DEPENDENT * 1e-3).sqrt() * good
+        rest = rest - column.unsqueeze(-1) * column.unsqueeze(-2)
+        chosen = chosen | (torch.zeros_like(real).scatter_(-1, pivot, True) & good)
+    inside = chosen.to(G.dtype)
+    G = G * inside.unsqueeze(-1) * inside.unsqueeze(-2) + eye * (1 - inside).unsqueeze(-1)
+    return index, chosen, torch.linalg.cholesky_ex(G)[0], torch.zeros_like(m).scatter_add_(-1, index, small)
+
+
+def _land(rows: _Rows, face: _Face, start, x):
+    """Return x, corrected once so that the rows hold to rounding, the face, and which samples miss a row."""
+    g = rows.g
+    x = x - _times(g.C.mT, face.m)
+    x = x - _times(g.Q, _times(g.Q.mT, x - start))
+    value = _times(g.C, x)
+    off = torch.maximum(value - rows.high, rows.low - value).amax(-1) > 1e-9 * rows.size.squeeze(-1)
+    if face.index.shape[-1]:
+        excess = rows._replace(t=value).ends(face.index, face.side)
+        left = torch.cholesky_solve(excess.unsqueeze(-1), face.factor).squeeze(-1)
+        x = x - _times(g.C.mT, torch.zeros_like(value).scatter_add_(-1, face.index, left))
+    return x, face, off
