@@ -5,17 +5,8 @@ and the equalities taken out by one factor, which leaves
 
     min 1/2 |x - y|^2   with   low <= C x <= high,    rows of C of norm 1 and orthogonal to those of A.
 
-Its dual has one number for each row, the multiplier: positive where ``high`` holds, negative where ``low`` does. If the
-rows that hold were known, S, a linear system would give their multipliers,
-
-    (C_S C_S') lam_S = C_S y - end_S,
-
-and the answer is ``x = y - C_S' lam_S``. The search for S has three parts. Douglas-Rachford steps, which share one
-factor, guess it. An active-set iteration (Hintermueller, Ito and Kunisch 2002) drops rows whose multiplier has the
-wrong sign and adds rows that are violated, until nothing changes; nearly always that takes two or three passes. What it
-does not settle goes to the method of multipliers, each subproblem solved by Newton's method with an exact line search:
-it cannot cycle, and it needs no independent rows. The Cholesky factor of ``C_S C_S'`` that the last pass leaves is the
-one that the backward pass solves with.
+The search for the rows that hold is in ``active_set.py``. The Cholesky factor that it leaves is the one that the
+backward pass solves with.
 """
 
 from __future__ import annotations
@@ -28,6 +19,7 @@ import torch
 from scipy.optimize import linprog, nnls
 from torch import Tensor
 
+from .active_set import EPS, DenseRows, Problem, search
 from .projection import ConvexSet, check_point, raise_not_finite, truth
 from .sets import (
     _bounds_hold,
@@ -49,13 +41,6 @@ from .sets import (
 from .solution import InputError, SolveError, first_index
 
 __all__ = ["Polyhedron"]
-
-_EPS = torch.finfo(torch.float64).eps
-_DEPENDENT = 1e-12  # a Gram matrix with an eigenvalue or pivot below this is singular: rows nearer than 1e-6 are one
-_GUESSES = 10  # Douglas-Rachford steps
-_PASSES = 12  # of the active-set iteration before the method of multipliers takes over
-_STEPS = 60  # of the method of multipliers
-_NEWTON = 100  # of each of its subproblems
 
 
 class _Geometry(NamedTuple):
@@ -197,7 +182,7 @@ class Polyhedron(ConvexSet):
         for _ in range(2):  # one pass loses digits on rows that A nearly fixes
             C = C - (C @ Q) @ Q.mT
         share = torch.linalg.vector_norm(C.detach(), dim=-1)
-        share = torch.where(share > 64 * n * _EPS, share, 0.0)
+        share = torch.where(share > 64 * n * EPS, share, 0.0)
         C = torch.where(share.unsqueeze(-1) > 0, C / torch.where(share > 0, share, 1.0).unsqueeze(-1), 0.0)
         K = C @ C.mT if plain and C.shape[-2] <= max(1024, n // 2) else None
         return _Geometry(mask, Q, R, length_A, length_G, rows, share, C, K, None)
@@ -246,18 +231,36 @@ class Polyhedron(ConvexSet):
         if g.pull is None and g.K is not None and g.K.dim() == 2 and batch.numel() > 8:
             one = torch.eye(g.K.shape[-1], dtype=g.K.dtype, device=g.K.device)
             g = self._kept["geometry"] = g._replace(pull=one - torch.linalg.inv(one + g.K))
-        start, low, high = self._ends(g)
-        shared = (g.mask, g.Q, g.R, g.C, g.share)
-        bad = None if self._kept["regular"] else self._off(g, start, y)
-        g = _Geometry(*(_flat(t, batch, r) for t, r in zip(g, _RANKS, strict=True)))
-        start, low, high = (_flat(t, batch, 1) for t in (start, low, high))
-        x, face, off, steps = _search(g, start, low, high, y.reshape(-1, self.dim).double(), max_steps, element)
+        ends = self._ends(g)
+        bad = None if self._kept["regular"] else self._off(g, ends[0], y)
+        x, side, factor, off, steps = self._search(g, ends, y, max_steps, element)
         off = off.reshape(batch) if bad is None else off.reshape(batch) | bad
         if max_steps is None and not self._lenient:
             self._check_met(off, batch, steps)
-        x = self._onto_bounds(x, face, batch)
-        active = tuple(t.reshape(*batch, *t.shape[1:]) for t in face[:3])
-        return x.to(y.dtype).reshape(*batch, self.dim), (*active, *shared), steps
+        x = self._onto_bounds(x, side, batch)
+        active = (factor.index, side.gather(-1, factor.index) * factor.real, factor.lower)
+        active = tuple(t.reshape(*batch, *t.shape[1:]) for t in active)
+        return x.to(y.dtype).reshape(*batch, self.dim), (*active, g.mask, g.Q, g.R, g.C, g.share), steps
+
+    def _search(self, g, ends, y, max_steps, element):
+        """Return x, the sides of the rows, their factor, which samples miss a row by far, and the passes."""
+        batch = y.shape[:-1]
+        C, K, Q = (_flat(t, batch, 2) for t in (g.C, g.K, g.Q))
+        start, low, high = (_flat(t, batch, 1) for t in ends)
+        y = y.reshape(-1, self.dim).double()
+        x = y - _times(Q, _times(Q.mT, y - start))
+        size = (_size(y) + _size(start)).unsqueeze(-1)
+        size = torch.where(size == 0, 1.0, size)
+        t = _times(C, x)
+        problem = Problem(DenseRows(C, K, g.pull), t, low.expand(t.shape), high.expand(t.shape), size)
+        face, steps = search(problem, max_steps, element)
+        x = x - _times(C.mT, face.m)
+        x = x - _times(Q, _times(Q.mT, x - start))
+        value = _times(C, x)
+        far = (problem.over(value).abs() > 1e-9 * size).any(-1)
+        # Once more from x, which recovers the digits that a huge y costs.
+        x = x - _times(C.mT, face.factor.solve(problem.excess(value, face.side)))
+        return x, face.side, face.factor, far, steps
 
     def _off(self, g, start, y):
         """Tell where a row that the equalities fix is not met."""
@@ -292,7 +295,7 @@ class Polyhedron(ConvexSet):
             raise_not_finite("y", y)
             self._check_data()
 
-    def _onto_bounds(self, x, face, batch):
+    def _onto_bounds(self, x, side, batch):
         """Put the coordinates that a bound holds exactly on it, and the others inside."""
         if self.lower is None and self.upper is None:
             return x
@@ -301,7 +304,7 @@ class Polyhedron(ConvexSet):
             _flat(torch.as_tensor(_double(t), dtype=x.dtype, device=x.device), batch, 1) for t in self._bounds()
         )
         x = x.clamp(lower, upper)
-        hold = torch.zeros_like(face.m).scatter_add_(-1, face.index, face.side)[:, m:]
+        hold = side[:, m:]
         return torch.where(hold > 0, upper, torch.where(hold < 0, lower, x))
 
     def _check_met(self, bad, batch, steps):
@@ -405,18 +408,17 @@ class Polyhedron(ConvexSet):
         """Read the face off a point: the rows that hold up to rounding, of which an independent set is chosen."""
         batch = x.shape[:-1]
         g = self._geometry()
-        shared = (g.mask, g.Q, g.R, g.C, g.share)
-        _, low, high = self._ends(g)
-        g = _Geometry(*(_flat(t, batch, r) for t, r in zip(g, _RANKS, strict=True)))
-        low, high = (_flat(t, batch, 1) for t in (low, high))
+        C, K = (_flat(t, batch, 2) for t in (g.C, g.K))
+        low, high = (_flat(t, batch, 1) for t in self._ends(g)[1:])
         point = x.detach().reshape(-1, self.dim).double()
-        value = _times(g.C, point)
+        value = _times(C, point)
         near = 64 * _rounding(x) * _size(point).unsqueeze(-1)
         up, down = value >= high - near, value <= low + near
         none = torch.zeros_like(value)
-        index, chosen, factor, _ = _independent(g, up | down, none, none > 0, up & down)
-        side = (_take(up, index).double() * 2 - 1) * chosen
-        return (*(t.reshape(*batch, *t.shape[1:]) for t in (index, side, factor)), *shared)
+        factor = DenseRows(C, K).face(up | down, none, up & down, up & down)
+        side = (up.double() * 2 - 1).gather(-1, factor.index) * factor.real
+        active = tuple(t.reshape(*batch, *t.shape[1:]) for t in (factor.index, side, factor.lower))
+        return (*active, g.mask, g.Q, g.R, g.C, g.share)
 
     def face_map(self, y, active):
         """Project y on the affine hull of the face, differentiable in y and in the data."""
@@ -636,9 +638,6 @@ class Polyhedron(ConvexSet):
         return found.x[:n] / found.x[-1]
 
 
-_RANKS = (1, 2, 2, 1, 1, 2, 1, 2, 2, 2)  # trailing dimensions of the fields of _Geometry
-
-
 # -- batches and rows --------------------------------------------------------------------------------------------------
 
 
@@ -656,11 +655,6 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return torch.cat([t.expand(*lead, t.shape[-1]) for t in parts], -1)
 
 
-def _some(t: Tensor, which: Tensor, rank: int) -> Tensor:
-    """Return the entries ``which`` of the batch of t, or t itself where it has none."""
-    return t[which] if t.dim() > rank else t
-
-
 def _take(t: Tensor, index: Tensor) -> Tensor:
     """Gather along the last dimension of a t that may lack batch dimensions; an index past the end reads the last."""
     if not t.shape[-1]:
@@ -676,31 +670,6 @@ def _put(zero: Tensor, index: Tensor, values: Tensor) -> Tensor:
     return zero.expand(*lead, -1).scatter_add(-1, index.expand(*lead, -1), values.expand(*lead, -1))
 
 
-def _pack(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the places of the true entries (..., k), k the largest count, and which of them are real."""
-    k = int(mask.sum(-1).max()) if mask.numel() else 0
-    real, index = mask.to(torch.uint8).sort(dim=-1, descending=True, stable=True)
-    return index[..., :k], real[..., :k] > 0
-
-
-def _gram(g: _Geometry, index: Tensor, real: Tensor) -> Tensor:
-    """Return C_S C_S' for each sample, with the identity in the padding. Shape (B, k, k)."""
-    if g.K is not None:
-        r = g.K.shape[-1]
-        places = index.unsqueeze(-1) * r + index.unsqueeze(-2)
-        if g.K.dim() > 2:
-            places = places + torch.arange(len(index), device=index.device).reshape(-1, 1, 1) * (r * r)
-        block = g.K.reshape(-1).index_select(0, places.reshape(-1)).reshape(places.shape)
-    else:
-        rows = g.C[index] if g.C.dim() == 2 else g.C.gather(1, index.unsqueeze(-1).expand(*index.shape, g.C.shape[-1]))
-        block = rows @ rows.mT
-    mask = real.to(block.dtype)
-    block = block * mask.unsqueeze(-1)
-    block.mul_(mask.unsqueeze(-2))
-    torch.diagonal(block, 0, -2, -1).add_(1 - mask)
-    return block
-
-
 def _gram_factor(C: Tensor, index: Tensor, side: Tensor) -> Tensor:
     """Return the Cholesky factor of C_S C_S', differentiable in C. Index (..., k)."""
     lead = torch.broadcast_shapes(C.shape[:-2], index.shape[:-1])
@@ -709,293 +678,3 @@ def _gram_factor(C: Tensor, index: Tensor, side: Tensor) -> Tensor:
     mask = (side != 0).to(C.dtype)
     rows = rows * mask.unsqueeze(-1)
     return torch.linalg.cholesky(rows @ rows.mT + torch.diag_embed(1 - mask))
-
-
-def _product(g: _Geometry, m: Tensor) -> Tensor:
-    """Return C C' m for multipliers m (B, r)."""
-    return _times(g.K, m) if g.K is not None else _times(g.C, _times(g.C.mT, m))
-
-
-# -- the search --------------------------------------------------------------------------------------------------------
-
-
-class _Rows(NamedTuple):
-    """The problem of a batch: rows C and what their values are at the point to be projected, (B, r)."""
-
-    g: _Geometry
-    t: Tensor
-    low: Tensor
-    high: Tensor
-    size: Tensor  # (B, 1): what rounding is relative to
-
-    def some(self, which: Tensor) -> _Rows:
-        g = self.g._replace(C=_some(self.g.C, which, 2), K=None if self.g.K is None else _some(self.g.K, which, 2))
-        return _Rows(g, *(e[which] for e in self[1:]))
-
-    def ends(self, index: Tensor, side: Tensor) -> Tensor:
-        """Return what the rows at ``index`` exceed their end by, at the point to be projected; 0 in the padding."""
-        end = torch.where(side > 0, self.high.gather(-1, index), self.low.gather(-1, index))
-        return torch.where(side == 0, 0.0, self.t.gather(-1, index) - end)
-
-
-class _Face(NamedTuple):
-    """The rows that hold: places (B, k), sides (B, k), 0 in the padding, factor (B, k, k), multipliers (B, r)."""
-
-    index: Tensor
-    side: Tensor
-    factor: Tensor
-    m: Tensor
-
-    def put(self, which: Tensor, other: _Face) -> _Face:
-        """Return this with the samples ``which`` replaced, in rows of one length."""
-        k = max(self.index.shape[-1], other.index.shape[-1])
-        mine, other = self.padded(k), other.padded(k)
-        return _Face(*(a.index_copy(0, which, b) for a, b in zip(mine, other, strict=True)))
-
-    def padded(self, k: int) -> _Face:
-        old = self.index.shape[-1]
-        if old == k:
-            return self
-        wide = torch.eye(k, dtype=self.factor.dtype, device=self.factor.device).repeat(self.factor.shape[0], 1, 1)
-        wide[:, :old, :old] = self.factor
-        index, side = (torch.nn.functional.pad(t, (0, k - old)) for t in (self.index, self.side))
-        return _Face(index, side, wide, self.m)
-
-
-def _search(g: _Geometry, start, low, high, y, max_steps, element):
-    """Project the points y (B, n): return x, the face, the passes used, and which samples were not solved (B,)."""
-    count, r = y.shape[0], g.share.shape[-1]
-    x = y - _times(g.Q, _times(g.Q.mT, y - start))
-    size = (_size(y) + _size(start)).unsqueeze(-1)
-    size = torch.where(size == 0, 1.0, size)
-    off = torch.zeros(count, dtype=torch.bool, device=y.device)
-    if not r or not count:
-        x = x - _times(g.Q, _times(g.Q.mT, x - start))
-        none = torch.zeros(count, 0, dtype=torch.int64, device=y.device)
-        return x, _Face(none, none.to(x.dtype), x.new_zeros(count, 0, 0), x.new_zeros(count, r)), 0, off
-    rows = _Rows(g, _times(g.C, x), low.expand(count, r), high.expand(count, r), size)
-    guess = _guess(rows) if count > 8 and g.K is not None and g.K.dim() == 2 else rows.t
-    up = (guess > rows.high) | (rows.low == rows.high)
-    limit = math.inf if max_steps is None else max_steps
-    face, left, steps = _iterate(rows, up, (guess < rows.low) & ~up, min(_PASSES, limit))
-    rough = off
-    if left is not None and steps < limit:
-        part = rows.some(left)
-        m, used = _multipliers(part, limit - steps)
-        again, rest, more = _iterate(part, m > 0, m < 0, 4)
-        steps += used + more
-        face = face.put(left, again)
-        if rest is not None:
-            worst = left[rest]
-            face.m[worst] = m[rest]
-            rough = off.index_fill(0, worst, True)
-    face = _settle(rows, face, rough, element)
-    return *_land(rows, face, start, x), steps
-
-
-def _guess(rows: _Rows) -> Tensor:
-    """Return values of the rows and multipliers, added, after a few Douglas-Rachford steps that share one factor."""
-    t, away = rows.t, rows.g.pull
-    fixed = t - t @ away
-    q = t
-    for _ in range(_GUESSES):
-        z = q.clamp(rows.low, rows.high)
-        q = torch.addmm(fixed, 2 * z - q, away).add_(q).sub_(z)
-    return q
-
-
-def _iterate(rows: _Rows, up: Tensor, down: Tensor, passes: int):
-    """Solve for the rows held, drop those whose multiplier has the wrong sign, add those violated, until none changes.
-
-    Returns the face of every sample as far as it came, the samples that are not settled (or None), and the passes.
-    """
-    left, face, stuck, part = None, None, [], rows
-    tiny = 64 * _EPS * rows.size
-    step = 0
-    while True:
-        held = up | down
-        index, real = _pack(held)
-        side = (up.gather(-1, index).double() * 2 - 1) * real
-        factor, failed = torch.linalg.cholesky_ex(_gram(part.g, index, real))
-        found = torch.cholesky_solve(part.ends(index, side).unsqueeze(-1), factor).squeeze(-1)
-        m = torch.zeros_like(part.t).scatter_(-1, index, found)
-        one = _Face(index, side, factor, m)
-        face = one if face is None else face.put(left, one)
-        value = part.t - _product(part.g, m)
-        over, under = value - part.high, part.low - value
-        fixed = part.low == part.high
-        new_up = torch.where(up, (m > -tiny) | fixed, (over > tiny) & ~down)
-        new_down = torch.where(down, m < tiny, (under > tiny) & ~up)
-        error = torch.where(up, over, torch.where(down, under, 0.0)).abs().amax(-1, keepdim=True)
-        sound = (failed == 0) & (error <= 1e-9 * part.size).squeeze(-1)
-        same = ((new_up == up) & (new_down == down)).all(-1)
-        step += 1
-        open_ = ~(same & sound)
-        if not bool(open_.any()):
-            left = None
-            break
-        go = open_ & sound
-        number = torch.arange(len(part.t), device=up.device) if left is None else left
-        stuck.append(number[open_ & ~sound])
-        left = number[go]
-        if step >= passes or not len(left):
-            break
-        keep = torch.nonzero(go).squeeze(-1)
-        up, down, part, tiny = new_up[keep], new_down[keep], part.some(keep), tiny[keep]
-    if left is not None:
-        stuck.append(left)
-    left = torch.cat(stuck) if stuck else None
-    return face, left if left is not None and len(left) else None, step
-
-
-def _multipliers(rows: _Rows, limit: float):
-    """Solve min 1/2 |x - y|^2 with low <= C x <= high by the method of multipliers; needs no independent rows.
-
-    Each subproblem, min_x 1/2 |x - y|^2 + s/2 dist(C x + mu / s, [low, high])^2, is piecewise quadratic: Newton's
-    method with an exact line search ends. Returns multipliers (B, r) and the passes.
-    """
-    m = torch.zeros_like(rows.t)
-    mu, penalty, used = m, 10.0, 0
-    for _ in range(_STEPS):
-        held = arrived = None
-        for _ in range(_NEWTON):
-            value = rows.t - _product(rows.g, m)
-            q = value + mu / penalty
-            over = q - q.clamp(rows.low, rows.high)
-            now = over.sign()
-            if held is not None and bool(((now == held) | arrived).all()):
-                break
-            index, real = _pack(now != 0)
-            side = now.gather(-1, index) * real
-            block = _gram(rows.g, index, real)
-            torch.diagonal(block, 0, -2, -1).add_(1 / penalty)
-            factor = torch.linalg.cholesky_ex(block)[0]
-            excess = rows.ends(index, side) + real * (mu.gather(-1, index) / penalty)
-            # In small units: the answer solves (C C' + 1/s) m = excess, refined once.
-            found = torch.cholesky_solve(excess.unsqueeze(-1), factor).squeeze(-1)
-            new = torch.zeros_like(m).scatter_(-1, index, found)
-            d = new - m
-            speed = _product(rows.g, d)
-            step = _line_search(rows, m, d, q, speed, penalty)
-            arrived = speed.abs().amax(-1, keepdim=True) <= 64 * _EPS * rows.size  # x stays
-            m = torch.where(step == 1, new, m + step * d)
-            held = torch.where(step == 1, now, math.nan)
-            used += 1
-            if used >= limit:
-                return m, used
-        error = (value - value.clamp(rows.low, rows.high)).abs().amax(-1, keepdim=True)
-        mu = m
-        if bool((error <= 1e-12 * rows.size).all()):
-            break
-        penalty = min(10 * penalty, 1e8)
-    return m, used
-
-
-def _line_search(rows: _Rows, m, d, q, speed, penalty):
-    """Return the step in [0, 1] where the subproblem is least along d: the slope rises, so halving finds its root."""
-
-    def slope(a):
-        now = q - a * speed
-        return ((m + a * d) * speed).sum(-1, keepdim=True) - penalty * (
-            (now - now.clamp(rows.low, rows.high)) * speed
-        ).sum(-1, keepdim=True)
-
-    one = torch.ones_like(rows.size)
-    low, high = torch.zeros_like(one), one
-    whole = slope(one) <= 1e-12 * (penalty * speed * speed).sum(-1, keepdim=True)
-    if bool(whole.all()):
-        return one
-    for _ in range(50):
-        middle = (low + high) / 2
-        falls = slope(middle) <= 0
-        low, high = torch.where(falls, middle, low), torch.where(falls, high, middle)
-    return torch.where(whole, one, high)
-
-
-def _settle(rows: _Rows, face: _Face, rough: Tensor, element: str) -> _Face:
-    """Choose which rows make the face: where rows touch with no multiplier, or depend on each other, take care."""
-    value = rows.t - _product(rows.g, face.m)
-    width = 1e-11 * rows.size
-    held = torch.zeros_like(face.m).scatter_add_(-1, face.index, face.side)
-    fixed = rows.low == rows.high
-    strong = (face.m.abs() > width) | fixed
-    touches = (value >= rows.high - width) | (value <= rows.low + width)
-    wanted = (strong | touches) if element == "lowest" else strong
-    care = rough | ((held != 0) != wanted).any(-1)
-    if face.index.shape[-1]:
-        care = care | (torch.diagonal(face.factor, 0, -2, -1).amin(-1) < 1e3 * math.sqrt(_DEPENDENT))
-    if not bool(care.any()):
-        return face
-    which = torch.nonzero(care).squeeze(-1)
-    part = rows.some(which)
-    m, value = face.m[which], value[which]
-    side = torch.where((part.high - value).abs() <= (value - part.low).abs(), 1.0, -1.0).to(m.dtype)
-    index, chosen, factor, m = _independent(part.g, wanted[which], m, strong[which], fixed[which])
-    side = side.gather(-1, index) * chosen
-    found = torch.cholesky_solve(part.ends(index, side).unsqueeze(-1), factor).squeeze(-1)
-    m = torch.zeros_like(m).scatter_add_(-1, index, found * chosen)
-    return face.put(which, _Face(index, side, factor, m))
-
-
-def _independent(g: _Geometry, wanted, m, strong, fixed):
-    """Choose independent rows among ``wanted`` that span them all, beginning with the support of an extreme multiplier.
-
-    Returns places (B, k), which are chosen, the factor of their Gram matrix, and the extreme multiplier.
-    """
-    index, real = _pack(wanted)
-    k = index.shape[-1]
-    G = _gram(g, index, real)
-    small = m.gather(-1, index) * real
-    strong, fixed = strong.gather(-1, index) & real, fixed.gather(-1, index) & real
-    eye = torch.eye(k, dtype=G.dtype, device=G.device)
-    while k:  # each round drops a row from every sample whose rows depend on each other
-        inside = strong.to(G.dtype)
-        values, vectors = torch.linalg.eigh(
-            G * inside.unsqueeze(-1) * inside.unsqueeze(-2) + eye * (1 - inside).unsqueeze(-1)
-        )
-        singular = values[..., 0] < _DEPENDENT
-        if not bool(singular.any()):
-            break
-        z = vectors[..., 0] * inside
-        z = torch.where(z.abs() > 1e-9, z, 0.0)
-        toward = torch.where(fixed, 0.0, z * small.sign())  # how fast |m| grows along z
-        z = torch.where((toward.amin(-1, keepdim=True) < 0), z, -z)
-        toward = torch.where(fixed, 0.0, z * small.sign())
-        reach = torch.where(toward < 0, small.abs() / -toward, math.inf)
-        step, first = reach.min(-1, keepdim=True)
-        only_fixed = step.isinf()
-        first = torch.where(only_fixed, z.abs().argmax(-1, keepdim=True), first)
-        moved = small + torch.where(only_fixed, 0.0, step) * z
-        drop = torch.zeros_like(strong).scatter_(-1, first, True) & singular.unsqueeze(-1)
-        small = torch.where(singular.unsqueeze(-1), moved, small).masked_fill(drop, 0)
-        strong = strong & ~drop
-    # Pivoted Cholesky, strong rows first, then the longest remainders.
-    rest, chosen = G.clone(), torch.zeros_like(real)
-    for _ in range(k):
-        d = torch.diagonal(rest, 0, -2, -1)
-        score = torch.where(real & ~chosen, d + 2.0 * strong, -1.0)
-        best, pivot = score.max(-1, keepdim=True)
-        good = best > torch.where(strong.gather(-1, pivot), 0.0, _DEPENDENT)
-        if not bool(good.any()):
-            break
-        column = rest.gather(-1, pivot.unsqueeze(-2).expand(*rest.shape[:-1], 1)).squeeze(-1)
-        column = column / d.gather(-1, pivot).clamp(min=_DEPENDENT * 1e-3).sqrt() * good
-        rest = rest - column.unsqueeze(-1) * column.unsqueeze(-2)
-        chosen = chosen | (torch.zeros_like(real).scatter_(-1, pivot, True) & good)
-    inside = chosen.to(G.dtype)
-    G = G * inside.unsqueeze(-1) * inside.unsqueeze(-2) + eye * (1 - inside).unsqueeze(-1)
-    return index, chosen, torch.linalg.cholesky_ex(G)[0], torch.zeros_like(m).scatter_add_(-1, index, small)
-
-
-def _land(rows: _Rows, face: _Face, start, x):
-    """Return x, corrected once so that the rows hold to rounding, the face, and which samples miss a row."""
-    g = rows.g
-    x = x - _times(g.C.mT, face.m)
-    x = x - _times(g.Q, _times(g.Q.mT, x - start))
-    value = _times(g.C, x)
-    off = torch.maximum(value - rows.high, rows.low - value).amax(-1) > 1e-9 * rows.size.squeeze(-1)
-    if face.index.shape[-1]:
-        excess = rows._replace(t=value).ends(face.index, face.side)
-        left = torch.cholesky_solve(excess.unsqueeze(-1), face.factor).squeeze(-1)
-        x = x - _times(g.C.mT, torch.zeros_like(value).scatter_add_(-1, face.index, left))
-    return x, face, off
