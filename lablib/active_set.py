@@ -49,7 +49,17 @@ def times(A: Tensor, x: Tensor) -> Tensor:
     >>> times(torch.tensor([[1.0, 2.0]]), torch.ones(3, 2)).shape
     torch.Size([3, 1])
     """
-    return x @ A.mT if A.dim() == 2 else (A @ x.unsqueeze(-1)).squeeze(-1)
+    return torch.nn.functional.linear(x, A) if A.dim() == 2 else (A @ x.unsqueeze(-1)).squeeze(-1)
+
+
+def back(A: Tensor, m: Tensor) -> Tensor:
+    """Multiply the transposed matrices with the vectors (..., p).
+
+    >>> import torch
+    >>> back(torch.tensor([[1.0, 2.0]]), torch.ones(3, 1)).shape
+    torch.Size([3, 2])
+    """
+    return m @ A if A.dim() == 2 else (m.unsqueeze(-2) @ A).squeeze(-2)
 
 
 class DenseRows:
@@ -66,7 +76,7 @@ class DenseRows:
 
     def product(self, m: Tensor) -> Tensor:
         """Return C C'm."""
-        return times(self.K, m) if self.K is not None else times(self.C, times(self.C.mT, m))
+        return times(self.K, m) if self.K is not None else times(self.C, back(self.C, m))
 
     def gram(self, index: Tensor, real: Tensor) -> Tensor:
         """Return C_S C_S' for the places S = ``index`` (B, k), with the identity in the padding."""
@@ -204,31 +214,31 @@ class DenseFactor(NamedTuple):
         """Return the multipliers (B, r) whose rows on the face have the values r (B, r), 0 elsewhere."""
         part = self.real * r.gather(-1, self.index)
         found = torch.cholesky_solve(part.unsqueeze(-1), self.lower).squeeze(-1)
-        return torch.zeros_like(r).scatter_(-1, self.index, self.real * found)
+        return torch.zeros_like(r).scatter_add_(-1, self.index, self.real * found)
 
     def pivot(self) -> Tensor:
         """Return the smallest pivot of each sample."""
         pivots = torch.diagonal(self.lower, 0, -2, -1)
         return pivots.amin(-1).square() if pivots.shape[-1] else pivots.new_ones(len(pivots))
 
-    def put(self, which: Tensor, other: DenseFactor) -> DenseFactor:
-        """Return this with the samples ``which`` replaced."""
-        k = max(self.index.shape[-1], other.index.shape[-1])
-        pairs = zip(self._padded(k), other._padded(k), strict=True)
-        return DenseFactor(*(a.index_copy(0, which, b) for a, b in pairs))
+    def some(self, which: Tensor) -> DenseFactor:
+        """Return the factors of the samples ``which``."""
+        return DenseFactor(*(t[which] for t in self))
 
-    def _padded(self, k: int) -> DenseFactor:
-        old = self.index.shape[-1]
-        if old == k:
-            return self
-        # Padding points to a place that no real row has, so that what is put there stays away from them.
-        used = torch.zeros(len(self.index), max(k, int(self.index.max()) + 1 if old else 0) + 1, dtype=torch.uint8)
-        used = used.to(self.index.device).scatter_(-1, self.index, (self.real != 0).to(torch.uint8))
-        spare = used.argmin(-1, keepdim=True)
-        index = torch.cat([torch.where(self.real != 0, self.index, spare), spare.expand(-1, k - old)], -1)
-        lower = torch.eye(k, dtype=self.lower.dtype, device=self.lower.device).repeat(len(index), 1, 1)
-        lower[:, :old, :old] = self.lower
-        return DenseFactor(index, torch.nn.functional.pad(self.real, (0, k - old)), lower, self.failed)
+    @staticmethod
+    def joined(parts: list[tuple[Tensor, DenseFactor]], count: int) -> DenseFactor:
+        """Put the factors of several parts of a batch together, padded to one length."""
+        k = max(factor.index.shape[-1] for _, factor in parts)
+        first = parts[0][1]
+        index, real = first.index.new_zeros(count, k), first.real.new_zeros(count, k)
+        lower, failed = first.lower.new_zeros(count, k, k), first.failed.new_zeros(count)
+        for which, factor in parts:
+            old = factor.index.shape[-1]
+            index[which, :old], real[which, :old], failed[which] = factor.index, factor.real, factor.failed
+            lower[which, :old, :old] = factor.lower
+            if old < k:
+                torch.diagonal(lower, 0, -2, -1)[which, old:] = 1
+        return DenseFactor(index, real, lower, failed)
 
 
 def pack(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,10 +287,24 @@ class Face(NamedTuple):
     m: Tensor
     factor: DenseFactor
 
+    def some(self, which: Tensor) -> Face:
+        """Return the faces of the samples ``which``."""
+        return Face(self.side[which], self.m[which], self.factor.some(which))
+
     def put(self, which: Tensor, other: Face) -> Face:
         """Return this with the samples ``which`` replaced."""
-        side, m = (a.index_copy(0, which, b) for a, b in zip(self[:2], other[:2], strict=True))
-        return Face(side, m, self.factor.put(which, other.factor))
+        rest = torch.ones(len(self.m), dtype=torch.bool, device=which.device).index_fill_(0, which, False)
+        rest = torch.nonzero(rest).squeeze(-1)
+        return Face.joined([(rest, self.some(rest)), (which, other)])
+
+    @staticmethod
+    def joined(parts: list[tuple[Tensor, Face]]) -> Face:
+        """Put the faces of several parts of a batch together."""
+        count = sum(len(which) for which, _ in parts)
+        side, m = (parts[0][1].m.new_empty(count, parts[0][1].m.shape[-1]) for _ in range(2))
+        for which, face in parts:
+            side[which], m[which] = face.side, face.m
+        return Face(side, m, type(parts[0][1].factor).joined([(which, f.factor) for which, f in parts], count))
 
 
 def search(problem: Problem, max_steps: int | None, element: str) -> tuple[Face, int]:
@@ -320,39 +344,48 @@ def iterate(problem: Problem, side: Tensor, passes: int) -> tuple[Face, Tensor |
 
     Returns the face as far as it came, the samples (or None) that are not settled, and the passes.
     """
-    part, number, face, stuck = problem, None, None, []
+    part, number, parts, stuck = problem, None, [], []
+    fixed = problem.low == problem.high
     stride = 1 if side.device.type == "cpu" else BLOCK
     step = 0
     while True:
         factor = part.rows.factor(side)
-        m = factor.solve(part.excess(part.t, side))
+        end = torch.where(side > 0, part.high, part.low)
+        free = side == 0
+        m = factor.solve(torch.where(free, 0.0, part.t - end))
         value = part.t - part.rows.product(m)
         tiny = NOISE * part.size
         over = part.over(value)
-        right = (m * side > -tiny) | (part.low == part.high)
-        new = torch.where(side != 0, torch.where(right, side, 0.0), torch.where(over.abs() > tiny, over.sign(), 0.0))
-        error = part.excess(value, side).abs().amax(-1, keepdim=True)
-        sound = ~factor.failed & (error <= 1e-9 * part.size).squeeze(-1)
+        new = torch.where(
+            free,
+            torch.where(over.abs() > tiny, over.sign(), 0.0),
+            torch.where((m * side > -tiny) | fixed, side, 0.0),
+        )
+        error = torch.where(free, 0.0, value - end).abs().amax(-1, keepdim=True)
+        sound = ((error <= 1e-9 * part.size) & ~factor.failed.unsqueeze(-1)).squeeze(-1)
         moving = (new != side).any(-1)
-        one = Face(side, m, factor)
         step += 1
         last = step >= passes
         if step % stride and not last:
             side = torch.where((moving & sound).unsqueeze(-1), new, side)
             continue
-        face = one if number is None else face.put(number, one)
-        if not bool((moving | ~sound).any()):
-            break
+        on = moving & sound
+        goes = bool(on.any()) and not last
+        face = Face(side, m, factor)
+        if not goes and number is None:  # the usual end: all at once
+            left = torch.nonzero(~sound | on).squeeze(-1)
+            return face, left if len(left) else None, step
         number = torch.arange(len(side), device=side.device) if number is None else number
-        stuck.append(number[~sound])
-        keep = torch.nonzero(moving & sound).squeeze(-1)
-        number = number[keep]
-        if last or not len(keep):
-            stuck.append(number)
+        stuck.append(number[~sound | on] if not goes else number[~sound])
+        ends = torch.nonzero(~on).squeeze(-1) if goes else torch.arange(len(side), device=side.device)
+        if len(ends):
+            parts.append((number[ends], face.some(ends) if goes else face))
+        if not goes:
             break
-        part, side = part.some(keep), new[keep]
-    left = torch.cat(stuck) if stuck else None
-    return face, left if left is not None and len(left) else None, step
+        keep = torch.nonzero(on).squeeze(-1)
+        number, part, fixed, side = number[keep], part.some(keep), fixed[keep], new[keep]
+    left = torch.cat(stuck)
+    return Face.joined(parts), left if len(left) else None, step
 
 
 def multipliers(problem: Problem, limit: float) -> tuple[Tensor, int]:

@@ -19,7 +19,7 @@ import torch
 from scipy.optimize import linprog, nnls
 from torch import Tensor
 
-from .active_set import EPS, DenseRows, Problem, search
+from .active_set import EPS, DenseRows, Problem, back, search, times
 from .projection import ConvexSet, check_point, raise_not_finite, truth
 from .sets import (
     _bounds_hold,
@@ -34,7 +34,6 @@ from .sets import (
     _rounding,
     _row_factor,
     _size,
-    _times,
     _triangular,
     _unit_rows,
 )
@@ -149,22 +148,26 @@ class Polyhedron(ConvexSet):
 
     def _geometry(self) -> _Geometry:
         """Return the factors, kept beside copies of A and G and used again only while those agree."""
+        key = (self.lower is None and self.upper is None, self.A is None, self.G is None)
         given = [t.detach() for t in (self.A, self.G) if t is not None]
-        kept = self._kept.get("given")
-        bounded = self.lower is not None or self.upper is not None
-        if (
-            kept is None
-            or self._kept["bounded"] is not bounded
-            or len(kept) != len(given)
-            or not all(
-                k.device == t.device and k.dtype == t.dtype and torch.equal(k, t)
-                for k, t in zip(kept, given, strict=True)
-            )
-        ):
+        if not self._still("rows", key, given):
             g = self._measure()
             regular = bool(g.mask.all()) and bool((g.share > 0).all())
-            self._kept.update(given=[t.clone() for t in given], bounded=bounded, geometry=g, regular=regular)
+            self._kept.update(rows=(key, [t.clone() for t in given]), geometry=g, regular=regular, data=None)
         return self._kept["geometry"]
+
+    def _still(self, name: str, key: tuple, given: list[Tensor]) -> bool:
+        """Tell whether what was kept under a name belongs to these tensors; a NaN never agrees."""
+        kept = self._kept.get(name)
+        return (
+            kept is not None
+            and kept[0] == key
+            and len(kept[1]) == len(given)
+            and all(
+                k.shape == t.shape and k.device == t.device and k.dtype == t.dtype and torch.equal(k, t)
+                for k, t in zip(kept[1], given, strict=True)
+            )
+        )
 
     def _measure(self, mask: Tensor | None = None) -> _Geometry:
         """Make the geometry, differentiable in A and G where ``mask`` names the independent rows of A."""
@@ -191,10 +194,10 @@ class Polyhedron(ConvexSet):
         """Return a point x_A with A x_A = b, and the ends of the rows of C; differentiable in b, h and the bounds."""
         x = g.rows.new_zeros(self.dim)
         if self.A is not None and self.A.shape[-2]:
-            x = _times(g.Q, _triangular(g.R.mT, g.mask * (_double(self.b) / g.length_A), upper=False))
+            x = times(g.Q, _triangular(g.R.mT, g.mask * (_double(self.b) / g.length_A), upper=False))
         low, high = self._raw_ends(g)
         free = g.share == 0
-        start, share = _times(g.rows, x), torch.where(free, 1.0, g.share)
+        start, share = times(g.rows, x), torch.where(free, 1.0, g.share)
         return (
             x,
             torch.where(free, -math.inf, (low - start) / share),
@@ -225,16 +228,12 @@ class Polyhedron(ConvexSet):
 
     def solve(self, y, *, tol=None, max_steps=None, element="lowest"):
         """Search the rows that hold."""
-        self._check_values(y)
         batch = y.shape[:-1]
-        g = self._geometry()
-        if g.pull is None and g.K is not None and g.K.dim() == 2 and batch.numel() > 8:
-            one = torch.eye(g.K.shape[-1], dtype=g.K.dtype, device=g.K.device)
-            g = self._kept["geometry"] = g._replace(pull=one - torch.linalg.inv(one + g.K))
-        ends = self._ends(g)
-        bad = None if self._kept["regular"] else self._off(g, ends[0], y)
+        if not bool(y.sum().isfinite()):
+            raise_not_finite("y", y)
+        g, ends, bad = self._prepared(y)
         x, side, factor, off, steps = self._search(g, ends, y, max_steps, element)
-        off = off.reshape(batch) if bad is None else off.reshape(batch) | bad
+        off = off.reshape(batch) if bad is None else off.reshape(batch) | bad.expand(batch)
         if max_steps is None and not self._lenient:
             self._check_met(off, batch, steps)
         x = self._onto_bounds(x, side, batch)
@@ -242,57 +241,78 @@ class Polyhedron(ConvexSet):
         active = tuple(t.reshape(*batch, *t.shape[1:]) for t in active)
         return x.to(y.dtype).reshape(*batch, self.dim), (*active, g.mask, g.Q, g.R, g.C, g.share), steps
 
+    def _prepared(self, y):
+        """Return the geometry, the ends and where a row that the equalities fix is not met; kept while the data are."""
+        ends = ("b", "h", "lower", "upper")
+        key = tuple(None if name in self.names else getattr(self, name) for name in ends)
+        given = [getattr(self, name).detach() for name in ends if name in self.names]
+        g = self._geometry() if self._kept.get("data") and self._still("data", key, given) else None
+        if g is None or self._kept["data"] is None:  # new data, or new rows under the old ends
+            self._check_values()
+            g = self._geometry()
+            found = self._ends(g)
+            bad = None if self._kept["regular"] else self._off(g, found[0], y.dtype)
+            self._kept.update(data=(key, [t.clone() for t in given]), ends=(found, bad))
+        if g.pull is None and g.K is not None and g.K.dim() == 2 and y.shape[:-1].numel() > 8:
+            one = torch.eye(g.K.shape[-1], dtype=g.K.dtype, device=g.K.device)
+            g = self._kept["geometry"] = g._replace(pull=one - torch.linalg.inv(one + g.K))
+        return g, *self._kept["ends"]
+
     def _search(self, g, ends, y, max_steps, element):
         """Return x, the sides of the rows, their factor, which samples miss a row by far, and the passes."""
-        batch = y.shape[:-1]
+        batch, dtype = y.shape[:-1], y.dtype
         C, K, Q = (_flat(t, batch, 2) for t in (g.C, g.K, g.Q))
         start, low, high = (_flat(t, batch, 1) for t in ends)
         y = y.reshape(-1, self.dim).double()
-        x = y - _times(Q, _times(Q.mT, y - start))
+        x = y - times(Q, back(Q, y - start))
         size = (_size(y) + _size(start)).unsqueeze(-1)
         size = torch.where(size == 0, 1.0, size)
-        t = _times(C, x)
+        t = times(C, x)
         problem = Problem(DenseRows(C, K, g.pull), t, low.expand(t.shape), high.expand(t.shape), size)
         face, steps = search(problem, max_steps, element)
-        x = x - _times(C.mT, face.m)
-        x = x - _times(Q, _times(Q.mT, x - start))
-        value = _times(C, x)
-        far = (problem.over(value).abs() > 1e-9 * size).any(-1)
+        x = x - back(C, face.m)
+        x = x - times(Q, back(Q, x - start))
+        value = times(C, x)
+        far = (problem.over(value).abs() > self._allowed(dtype) * size).any(-1)
         # Once more from x, which recovers the digits that a huge y costs.
-        x = x - _times(C.mT, face.factor.solve(problem.excess(value, face.side)))
+        x = x - back(C, face.factor.solve(problem.excess(value, face.side)))
         return x, face.side, face.factor, far, steps
 
-    def _off(self, g, start, y):
+    def _off(self, g, start, dtype):
         """Tell where a row that the equalities fix is not met."""
         x, size = start, _size(start).unsqueeze(-1)
-        allowed = max(1e-9, 16 * _rounding(y))
-        bad = torch.zeros((), dtype=torch.bool, device=y.device)
+        allowed = self._allowed(dtype)
+        bad = torch.zeros((), dtype=torch.bool, device=start.device)
         if self.A is not None:
             b = torch.as_tensor(_double(self.b)) / g.length_A
-            error = _times(_unit_rows(self.A.detach().double())[0], x) - b
+            error = times(_unit_rows(self.A.detach().double())[0], x) - b
             bad = bad | (error.abs() > allowed * (size + b.abs())).any(-1)
         if g.share.shape[-1]:
             low, high = self._raw_ends(g)
-            value = _times(g.rows, x)
+            value = times(g.rows, x)
             over = torch.maximum(value - high, low - value)
             bad = bad | ((g.share == 0) & (over > allowed * (size + value.abs()))).any(-1)
-        return bad.expand(y.shape[:-1])
+        return bad
+
+    def _allowed(self, dtype):
+        """Return the relative error of a row that may stand: rows given in float32 need not agree any better."""
+        return 1e-9 if dtype is torch.float64 else 64 * torch.finfo(dtype).eps * math.sqrt(self.dim)
 
     def solve_traced(self, y, element):
         """Search outside of the graph: the number of passes depends on the values."""
         return torch.compiler.disable(ConvexSet.solve_traced)(self, y, element)
 
-    def _check_values(self, y):
-        valid = y.sum().isfinite()
+    def _check_values(self):
+        valid = torch.ones((), dtype=torch.bool)
         for t in (self.A, self.b, self.G):
             if isinstance(t, Tensor):
-                valid = valid & t.sum().isfinite()
+                valid = valid.to(t.device) & t.sum().isfinite()
         if isinstance(self.h, Tensor):
-            valid = valid & (self.h > -math.inf).all()
+            valid = valid.to(self.h.device) & (self.h > -math.inf).all()
         if isinstance(self.lower, Tensor) or isinstance(self.upper, Tensor):
-            valid = valid & _bounds_hold(*self._bounds())
+            held = _bounds_hold(*self._bounds())
+            valid = valid.to(held.device) & held
         if not bool(valid):
-            raise_not_finite("y", y)
             self._check_data()
 
     def _onto_bounds(self, x, side, batch):
@@ -396,12 +416,12 @@ class Polyhedron(ConvexSet):
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (self.A, self.G)):
             g = self._measure(mask)
             Q, C, factor = g.Q, g.C, _gram_factor(g.C, index, side)
-        u = v - _times(Q, _times(Q.mT, v))
+        u = v - times(Q, back(Q, v))
         eta = torch.zeros_like(u[..., :1]).expand(*u.shape[:-1], share.shape[-1])
         if index.shape[-1]:
-            along = torch.where(side != 0, _take(_times(C, v), index), 0.0)
+            along = torch.where(side != 0, _take(times(C, v), index), 0.0)
             eta = _put(eta, index, torch.cholesky_solve(along.unsqueeze(-1), factor).squeeze(-1))
-            u = u - _times(C.mT, eta)  # eq: eq-face-polyhedron
+            u = u - back(C, eta)  # eq: eq-face-polyhedron
         return u, eta
 
     def _face(self, x):
@@ -411,7 +431,7 @@ class Polyhedron(ConvexSet):
         C, K = (_flat(t, batch, 2) for t in (g.C, g.K))
         low, high = (_flat(t, batch, 1) for t in self._ends(g)[1:])
         point = x.detach().reshape(-1, self.dim).double()
-        value = _times(C, point)
+        value = times(C, point)
         near = 64 * _rounding(x) * _size(point).unsqueeze(-1)
         up, down = value >= high - near, value <= low + near
         none = torch.zeros_like(value)
@@ -426,13 +446,13 @@ class Polyhedron(ConvexSet):
         g = self._measure(mask)
         start, low, high = self._ends(g)
         x = y.double()
-        x = x - _times(g.Q, _times(g.Q.mT, x - start))
+        x = x - times(g.Q, back(g.Q, x - start))
         if index.shape[-1]:
             end = torch.where(side > 0, _take(high, index), _take(low, index))
-            excess = torch.where(side != 0, _take(_times(g.C, x), index) - end, 0.0)
+            excess = torch.where(side != 0, _take(times(g.C, x), index) - end, 0.0)
             eta = torch.cholesky_solve(excess.unsqueeze(-1), _gram_factor(g.C, index, side)).squeeze(-1)
             zero = torch.zeros_like(x[..., :1]).expand(*x.shape[:-1], g.share.shape[-1])
-            x = x - _times(g.C.mT, _put(zero, index, eta))
+            x = x - back(g.C, _put(zero, index, eta))
         return x.to(y.dtype)
 
     def data_gradient(self, y, x, v, active):
@@ -449,23 +469,24 @@ class Polyhedron(ConvexSet):
                 return u, eta, total[..., :0]
             rows, length_A = _unit_rows(self.A.double())
             Q_A, R_A = _factored(rows, mask)[1:] if rows.requires_grad and torch.is_grad_enabled() else (Q, R)
+            own, bound = _parted(eta, m)
             rest = total - u
-            rest = rest - _times(unit.mT, eta[..., :m]) if m else rest
-            if eta.shape[-1] > m:
-                rest = rest - eta[..., m:]
-            return u, eta, mask * _triangular(R_A, _times(Q_A.mT, rest), upper=True) / length_A
+            rest = rest - back(unit, own) if m else rest
+            rest = rest - bound if bound.shape[-1] else rest
+            return u, eta, mask * _triangular(R_A, back(Q_A, rest), upper=True) / length_A
 
         u, eta, eta_A = multipliers(v)
-        eta_G, bound = eta[..., :m] / length, eta[..., m:]
+        eta_G, bound = _parted(eta, m)
+        eta_G = eta_G / length
         out = {"b": eta_A, "h": eta_G}
         if "A" in self.names or "G" in self.names:
             _, ell, ell_A = multipliers(y - x)
             if "A" in self.names:
                 out["A"] = -(_outer(ell_A, u) + _outer(eta_A, x))
             if "G" in self.names:
-                out["G"] = -(_outer(ell[..., :m] / length, u) + _outer(eta_G, x))
+                out["G"] = -(_outer(_parted(ell, m)[0] / length, u) + _outer(eta_G, x))
         if bound.shape[-1]:
-            held = _put(torch.zeros_like(eta), index, side)[..., m:]
+            held = _parted(_put(torch.zeros_like(eta), index, side), m)[1]
             out["upper"], out["lower"] = bound * (held > 0), bound * (held < 0)
         return tuple(out[name].to(getattr(self, name).dtype) for name in self.names)
 
@@ -477,9 +498,9 @@ class Polyhedron(ConvexSet):
         x = x.double()
         worst = [_outside(x, *self._bounds())]
         if self.A is not None and self.A.shape[-2]:
-            worst.append((_times(self.A.double(), x) - _double(self.b)).abs().amax(-1))
+            worst.append((times(self.A.double(), x) - _double(self.b)).abs().amax(-1))
         if self.G is not None and self.G.shape[-2]:
-            worst.append((_times(self.G.double(), x) - _double(self.h)).clamp(min=0).amax(-1))
+            worst.append((times(self.G.double(), x) - _double(self.h)).clamp(min=0).amax(-1))
         return torch.stack(torch.broadcast_tensors(*worst)).amax(0)
 
     def scale(self, x):
@@ -499,7 +520,7 @@ class Polyhedron(ConvexSet):
         size = _size(x)
         for M in (self.A, self.G):
             if M is not None and M.shape[-2]:
-                size = torch.maximum(size, _times(M.double().abs(), x.double().abs()).amax(-1))
+                size = torch.maximum(size, times(M.double().abs(), x.double().abs()).amax(-1))
         if isinstance(self.b, Tensor) and self.b.shape[-1]:
             size = torch.maximum(size, self.b.double().abs().amax(-1))
         return 4 * _rounding(x) * size
@@ -597,14 +618,14 @@ class Polyhedron(ConvexSet):
         g = self._geometry()
         _, low, high = self._ends(g)
         step = torch.randn(*whole, self.dim, generator=generator, dtype=torch.float64, device=blank.device)
-        value = _times(g.C, centre)
+        value = times(g.C, centre)
         room_up, room_down = high - value, value - low
         flat = (torch.minimum(room_up, room_down) <= 1e-9 * (1 + value.abs())).double()
-        step = step - _times(g.Q, _times(g.Q.mT, step))
+        step = step - times(g.Q, back(g.Q, step))
         if bool(flat.any()):  # rows that hold everywhere: stay along them
             _, Q, _ = _row_factor(g.C * flat.unsqueeze(-1))
-            step = step - _times(Q, _times(Q.mT, step))
-        speed = _times(g.C, step)
+            step = step - times(Q, back(Q, step))
+        speed = times(g.C, step)
         room = torch.where(speed > 0, room_up, room_down) / speed.abs()
         room = torch.where((flat > 0) | (speed == 0), math.inf, room)
         reach = room.amin(-1, keepdim=True).clamp(max=1.0) if room.shape[-1] else torch.ones_like(step[..., :1])
@@ -653,6 +674,12 @@ def _joined(parts: list[Tensor]) -> Tensor:
     """Concatenate along the last dimension, broadcasting the others."""
     lead = torch.broadcast_shapes(*(t.shape[:-1] for t in parts))
     return torch.cat([t.expand(*lead, t.shape[-1]) for t in parts], -1)
+
+
+def _parted(t: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """Split the last dimension after m; a whole slice would have no batching rule."""
+    r = t.shape[-1]
+    return (t[..., :m] if m < r else t), (t[..., m:] if m else t)
 
 
 def _take(t: Tensor, index: Tensor) -> Tensor:
