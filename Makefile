@@ -31,9 +31,9 @@ labs: python-env   ## make the learners' labs again from labs/masters
 status: python-env   ## run the notebooks for their claims and make the status page again
 	@$(PY) tests/run.py --status
 
-bench: found-python   ## measure the layers against their peers (DEVICE=cuda: on a card)
+bench: found-python   ## measure the layers against their peers (AREA=simple_sets: one; DEVICE=cuda: on a card)
 	@$(PYTHON) make/environment.py bench
-	@.bench-venv/bin/python -m tests.benchmarks --device $(DEVICE)
+	@.bench-venv/bin/python -m tests.benchmarks $(AREA) --device $(DEVICE)
 
 address: python-env   ## set the repository's address everywhere: URL=https://github.com/OWNER/REPO
 	@$(PY) make/address.py "$(URL)"

@@ -26,7 +26,7 @@ Optional, each with a default that raises or is slower:
 ``ranks``
     The names of the set's data (attributes), each with its number of trailing dimensions: ``{"A": 2, "b": 1}``. A
     datum is a Python number, which follows the input, or a tensor, which must match it and through which gradients
-    flow.
+    flow. The constructor assigns them, ``self.b = b``; that checks them.
 ``face_map(y, active)``
     The projection of y on the affine hull of the face, which is held fixed, in differentiable torch. It must also be
     differentiable in the data. All derivatives by data come from it, and ``torch.compile`` runs it. Needed only for
@@ -264,7 +264,7 @@ class ConvexSet:
                 kind = "None" if value is None else f"a {type(value).__name__}"
                 raise TypeError(f"{name} is {kind}: expected a number or a torch tensor")
             self.__dict__[name] = value
-        self.names = tuple(name for name in self.ranks if isinstance(getattr(self, name), Tensor))
+        self.names = tuple(name for name in self.ranks if isinstance(self.__dict__.get(name), Tensor))
 
     def data(self) -> dict[str, Tensor]:
         """Return the data that are tensors, through which gradients flow.
@@ -309,11 +309,13 @@ class ConvexSet:
         return other
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; a datum that is replaced is checked like one given to ``with_data``."""
-        if name in self.ranks and name in self.__dict__:
+        """Set an attribute; a datum is checked, and one that is replaced is checked like one given to ``with_data``."""
+        if name not in self.ranks:
+            object.__setattr__(self, name, value)
+        elif name in self.__dict__:
             self.__dict__.update(self.with_data(**{name: value}).__dict__)
         else:
-            object.__setattr__(self, name, value)
+            self._keep(**{name: value})
 
     def _check_shapes(self) -> None:
         """Raise if the data do not fit each other; a subclass may say more."""

@@ -9,17 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks import __main__ as main
-from tests.benchmarks import measure, page, peers
+from tests.benchmarks import area as areas
+from tests.benchmarks import measure, page, simple_sets
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "book" / "_data" / "benchmarks.json"
+ALL = areas.names()
 
 
-def test_a_quick_run_measures_and_finds_the_answers_right(tmp_path):
-    out = tmp_path / "record.json"
+def test_every_module_is_an_area_or_shared():
+    modules = {path.stem for path in (ROOT / "tests" / "benchmarks").glob("*.py")}
+    assert modules - {"__init__", "__main__", "area", "measure", "page"} == set(ALL)
+    assert [areas.load(name).name for name in ALL] == ALL
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_quick_run_measures_and_finds_our_answers_right(name, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks", "--quick", "--out", str(out)],
+        [sys.executable, "-m", "tests.benchmarks", name, "--quick", "--out", str(tmp_path)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -27,35 +33,44 @@ def test_a_quick_run_measures_and_finds_the_answers_right(tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    record = json.loads(out.read_text())
-    assert len(record["cases"]) == 8
+    record = json.loads((tmp_path / page.record_of(ROOT, name).name).read_text())
+    area = areas.load(name)
+    assert len(record["cases"]) == len(area.cases("cases", True)) > 0
     for case in record["cases"]:
-        rows = {tool["name"]: tool for tool in case["tools"]}
-        assert rows["lablib"]["exact"], rows["lablib"]
-        assert rows["plain torch sort"]["exact"], rows["plain torch sort"]
+        assert measure.of(case, measure.OWN)["exact"], case
         assert all(tool["step_ms"] > 0 for tool in case["tools"] if not {"missing", "failed"} & tool.keys())
-    assert {one["peer"] for one in record["summary"]} <= {tool.name for tool in peers.TOOLS}
+    assert {one["peer"] for one in record["summary"]} <= {t["name"] for case in record["cases"] for t in case["tools"]}
+
+
+def test_the_textbook_is_exact():
+    case = simple_sets.measure_case({"set": "l1", "case": "sparse", "n": 20}, "cases", seed=0, device="cpu", quick=True)
+    assert measure.of(case, "plain torch sort")["exact"]
 
 
 @pytest.mark.parametrize("kind", ["simplex", "l1"])
 @pytest.mark.parametrize("case", ["sparse", "dense"])
 def test_the_cases_are_what_they_are_called(kind, case):
-    y, v = measure.numbers(kind, case, 1000, seed=3)
-    x, _ = measure.reference(kind, y, v)
+    y, v = simple_sets.numbers(kind, case, 1000, seed=3)
+    x, _ = simple_sets.reference(kind, y, v)
     share = float((x != 0).double().mean())
     assert share < 0.01 if case == "sparse" else 0.7 < share < 0.9
 
 
 @pytest.mark.parametrize("kind", ["simplex", "l1"])
 def test_the_check_refuses_a_wrong_answer_and_a_wrong_gradient(kind):
-    y, v = measure.numbers(kind, "sparse", 20, seed=0)
-    right = measure.reference(kind, y, v)
-    error, violation, product = measure.check(kind, *right, right)
-    assert error == 0 == product
-    assert violation < 1e-12
-    assert measure.check(kind, right[0] * 1.01, right[1], right)[0] > measure.ANSWER
-    assert measure.check(kind, right[0] * 1.01, right[1], right)[1] > 1e-3
-    assert measure.check(kind, right[0], torch.zeros_like(v), right)[2] == 1
+    y, v = simple_sets.numbers(kind, "sparse", 20, seed=0)
+    right = simple_sets.reference(kind, y, v)
+    said = simple_sets.check(kind, right, right)
+    assert said["error"] == 0 == said["product_error"]
+    assert said["violation"] < 1e-12
+    assert said["exact"]
+    wrong = simple_sets.check(kind, (right[0] * 1.01, right[1]), right)
+    assert wrong["error"] > simple_sets.ANSWER
+    assert wrong["violation"] > 1e-3
+    assert not wrong["exact"]
+    flat = simple_sets.check(kind, (right[0], torch.zeros_like(v)), right)
+    assert flat["product_error"] == 1
+    assert not flat["exact"]
 
 
 def test_an_inexact_or_composed_tool_is_never_the_fastest_peer():
@@ -65,35 +80,72 @@ def test_an_inexact_or_composed_tool_is_never_the_fastest_peer():
     tools = [{"name": "lablib", "exact": True}, tool("wrong", 0.5, exact=False), tool("torch.softmax", 0.1)]
     tools += [tool("made up", 2.0, exact=True, composed=True), tool("right", 4.0, exact=True)]
     tools += [tool("slower", 9.0, exact=True)]
-    case = {"set": "simplex", "case": "dense", "n": 1000, "tools": tools}
-    (one,) = main.summarize([case])
-    assert (one["peer"], one["ratio"], one["goal"]) == ("right", 4.0, 3.0)
+    case = {"tools": tools}
+    (one,) = measure.summarize([case], lambda case: "a case", lambda case: 3.0)
+    assert (one["case"], one["peer"], one["ratio"], one["goal"]) == ("a case", "right", 4.0, 3.0)
+    assert measure.summarize([case], lambda case: "a case", lambda case: None) == []
     tools[0]["exact"] = False
-    assert main.summarize([case])[0]["ratio"] == 0
+    assert measure.summarize([case], lambda case: "a case", lambda case: 3.0)[0]["ratio"] == 0
+
+
+def test_a_tool_that_is_missing_or_fails_keeps_a_row_that_says_so():
+    def missing():
+        raise ImportError("No module named 'gone'")
+
+    def fails():
+        return lambda: 1 / 0
+
+    def works():
+        return lambda: (2, {"forward": 1e-3, "backward": 2e-3})
+
+    check = {"check": lambda answer: {"exact": answer == 2}}
+    entries = [
+        measure.Entry({"name": name}, make, **check) for name, make in (("a", missing), ("b", fails), ("c", works))
+    ]
+    a, b, c = measure.in_turns(entries, 0.0)
+    assert a == {"name": "a", "missing": "No module named 'gone'"}
+    assert b == {"name": "b", "failed": "ZeroDivisionError: division by zero"}
+    assert c["exact"]
+    assert [c["forward_ms"], c["backward_ms"], c["step_ms"]] == pytest.approx([1, 2, 3])
+
+
+def test_several_processes_give_medians_largest_errors_and_ratios_of_their_own():
+    def one(own, rival, error, exact):
+        row = {"name": "rival", "step_ms": rival, "error": error, "exact": exact, "turns": 3}
+        return [{"n": 7, "tools": [{"name": "lablib", "step_ms": own, "exact": True}, row]}]
+
+    (case,) = measure.together([one(1.0, 4.0, 1e-9, True), one(2.0, 4.0, 3e-9, False), one(1.0, 5.0, 2e-9, True)])
+    assert case["n"] == 7
+    assert case["tools"][0] == {"name": "lablib", "step_ms": 1.0, "exact": True}
+    rival = {"name": "rival", "step_ms": 4.0, "error": 3e-9, "exact": False, "ratios": [2.0, 4.0, 5.0]}
+    assert case["tools"][1] == rival
 
 
 def test_the_figure_is_the_lower_quartile_and_the_slope_is_fitted():
-    assert main.lower_quartile([5.0, 1.0, 4.0, 2.0, 3.0]) == 2.0
+    assert measure.lower_quartile([5.0, 1.0, 4.0, 2.0, 3.0]) == 2.0
     assert measure.slope([10, 100, 1000], [2.0, 20.0, 200.0]) == pytest.approx(1.0)
 
 
-@pytest.mark.skipif(not RECORD.exists(), reason="no record yet")
-def test_page_and_record_agree():
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
+def test_page_and_records_agree():
+    records = page.read_records(ROOT)
+    assert list(records) == ALL, "each area has a record: make bench AREA=..."
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
-    assert text == page.text(record), "python -m tests.benchmarks --page writes it again"
-    assert record["summary"] == main.summarize(record["cases"])
-    assert all(tool["exact"] for case in record["cases"] for tool in case["tools"] if tool["name"] == peers.OWN)
-    assert len(record["summary"]) == sum(map(len, main.GOALS.values()))
-    missed = sum(one["ratio"] < one["goal"] for one in record["summary"])
-    assert text.count("**not met**") == missed
-    assert (ROOT / page.PICTURE).is_file()
+    assert text == page.text(records), "python -m tests.benchmarks --page writes it again"
+    summaries = [one for record in records.values() for one in record["summary"]]
+    assert text.count("**not met**") == sum(one["ratio"] < one["goal"] for one in summaries)
 
 
-@pytest.mark.skipif(not RECORD.exists(), reason="no record yet")
-def test_the_record_says_where_it_was_made_but_not_on_whose_machine():
-    text = RECORD.read_text(encoding="utf-8")
-    record = json.loads(text)
+@pytest.mark.parametrize("name", ALL)
+def test_a_record_is_whole_right_and_not_about_somebodys_machine(name):
+    text = page.record_of(ROOT, name).read_text(encoding="utf-8")
+    record, area = json.loads(text), areas.load(name)
+    assert (record["area"], record["title"]) == (name, area.title)
+    assert record["summary"] == measure.summarize(record["cases"], area.label, area.goal)
+    planned = area.cases("cases", False)
+    measured = zip(planned, record["cases"], strict=True)
+    assert [{key: case[key] for key in wanted} for wanted, case in measured] == planned
+    assert all(measure.of(case, measure.OWN)["exact"] for case in record["cases"])
+    assert len(record["summary"]) == sum(area.goal(case) is not None for case in planned) > 0
     assert record["environment"]["versions"]["torch"]
     assert record["environment"]["processor"]
     assert record["processes"] == 5

@@ -177,7 +177,7 @@ class Wedge(ConvexSet):
     dim, ranks = 2, {"slack": 0}
 
     def __init__(self, slack=0.0):
-        self._keep(slack=slack)
+        self.slack = slack
 
     def _excess(self, x):
         return (
@@ -210,6 +210,8 @@ def test_a_set_of_four_methods_gets_the_rest():
     slack = s.slack.clone().requires_grad_()
     torch.autograd.gradcheck(lambda y, t: Wedge(t).project(y), (y.requires_grad_(), slack))
     torch.testing.assert_close(torch.vmap(s.project)(y), x)
+    with pytest.raises(TypeError, match="slack is a str: expected a number or a torch tensor"):
+        Wedge("half")
 
 
 def test_what_a_set_lacks_is_named():

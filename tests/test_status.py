@@ -79,9 +79,12 @@ def test_the_page_shows_value_bound_and_verdict(tree):
 def test_ratios_stand_beside_their_goals(tree):
     assert "No measurement is recorded yet" in read(tree)
     rows = [{"case": "a", "peer": "p", "ratio": 3.456, "goal": 3}, {"case": "b", "peer": "q", "ratio": 0.9, "goal": 1}]
-    (tree / "book/_data/benchmarks.json").write_text(json.dumps({"summary": rows}))
+    for area, row in zip(("one", "two"), rows, strict=True):
+        record = {"title": f"Area {area}", "summary": [row]}
+        (tree / f"book/_data/benchmarks-{area}.json").write_text(json.dumps(record))
     assert run(tree, "--check") == 1
     assert run(tree) == 0
+    assert read(tree).index("### Area one") < read(tree).index("### Area two")
     assert "| a | p | 3.46 | 3 | met |" in read(tree)
     assert "| b | q | 0.90 | 1 | **missed** |" in read(tree)
 

@@ -11,6 +11,7 @@ a typical mistake on purpose. A learner whose results equal that mistake's is to
 
 from __future__ import annotations
 
+import dis
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -189,6 +190,14 @@ def runs(shape: Callable[[Case], tuple[int, ...]]) -> Property:
                 hint="Call your function yourself on this input and read the last line of the error. "
                 "A batch has leading dimensions: work on the last one, with dim=-1 and keepdim=True.",
             ) from error
+        if out is None:
+            raise Wrong(
+                "it returns a tensor",
+                given=given,
+                expected="a torch tensor",
+                got="None",
+                hint="Your function computes something and hands nothing back: its last line should begin with return.",
+            )
         if not isinstance(out, Tensor):
             raise Wrong(
                 "it returns a tensor",
@@ -279,14 +288,25 @@ def blank(answer: Any) -> bool:
     return answer is None or answer is Ellipsis
 
 
+def does_nothing(function: Callable[..., Any]) -> bool:
+    """Whether a function's body holds no more than a docstring and ``...``.
+
+    >>> does_nothing(lambda y: ...), does_nothing(lambda y: y + 1)
+    (True, False)
+    """
+    code = getattr(function, "__code__", None)
+    idle = {"RESUME", "NOP", "LOAD_CONST", "POP_TOP", "RETURN_CONST", "RETURN_VALUE", "COPY_FREE_VARS"}
+    return code is not None and {step.opname for step in dis.get_instructions(code)} <= idle
+
+
 def unanswered(answer: Any, cases: list[Case]) -> bool:
-    """Whether a function is still the stub it was handed out as."""
+    """Whether a function is still the stub it was handed out as; one that works and forgets ``return`` is not."""
     if blank(answer):
         return True
     if not callable(answer):
         return False
     try:
-        return blank(answer(*cases[0].copies()))
+        return blank(answer(*cases[0].copies())) and does_nothing(answer)
     except NotImplementedError:
         return True
     except Exception:  # an answer that stops with an error is an answer; the property "it runs" reports it
@@ -351,6 +371,11 @@ def judge_prediction(exercise: Prediction, answer: Any) -> Verdict:
         )
     if value == exercise.answer:
         return Verdict(exercise.name, answered=True, passed=True, remark=exercise.right)
+    if isinstance(exercise.answer, frozenset) and value == frozenset(index + 1 for index in exercise.answer):
+        hint = "You count from 1. The first coordinate has the index 0: subtract 1 from each."
+        return Verdict(
+            exercise.name, answered=True, passed=False, got=show(answer), hint=hint, misconception="counted-from-1"
+        )
     for number, (wrong, why) in enumerate(exercise.wrong):
         if value == wrong:
             return Verdict(

@@ -6,8 +6,8 @@
     python -m lablib.teaching.status --minutes        run every chapter and lab once and note how long it took
 
 `make status` runs the notebooks and then the first of these. What the page is made from lies in `book/_data`:
-`parts.toml` (the plan), `claims.json` (from a run), `papers.toml` (what papers print), `benchmarks.json` (`make bench`)
-and `minutes.json` (`--minutes`).
+`parts.toml` (the plan), `claims.json` (from a run), `papers.toml` (what papers print), `benchmarks-AREA.json` (from
+`make bench`) and `minutes.json` (`--minutes`).
 """
 
 import argparse
@@ -205,28 +205,27 @@ def ours(row: dict, claims: dict[str, dict]) -> str:
     return number(claims[row["claim"]]["value"])
 
 
-def benchmarks_section(benchmarks: dict) -> list[str]:
-    """Return the measured ratios to the fastest exact peer, from the record's `summary`, each beside its goal."""
-    if not benchmarks.get("summary"):
-        return ["## Speed", "", "No measurement is recorded yet. `make bench` makes one.", ""]
-    out = [
-        "## Speed",
-        "",
-        "How many times faster than the fastest exact peer in the same run, measured by `make bench`.",
-        "",
-    ]
-    out += ["| case | peer | times faster | goal | verdict |", "| --- | --- | ---: | ---: | --- |"]
-    for one in benchmarks["summary"]:
-        verdict = "met" if one["ratio"] >= one["goal"] else "**missed**"
-        out.append(f"| {one['case']} | {one['peer']} | {one['ratio']:.2f} | {number(one['goal'])} | {verdict} |")
-    return [*out, ""]
+def benchmarks_section(records: list[dict]) -> list[str]:
+    """Return the measured ratios to the fastest exact peer, from each record's `summary`, each beside its goal."""
+    out = ["## Speed", ""]
+    if not records:
+        return [*out, "No measurement is recorded yet. `make bench` makes one.", ""]
+    out += ["How many times faster than the fastest exact peer in the same run, measured by `make bench`.", ""]
+    for record in records:
+        out += [f"### {record['title']}", ""]
+        out += ["| case | peer | times faster | goal | verdict |", "| --- | --- | ---: | ---: | --- |"]
+        for one in record["summary"]:
+            verdict = "met" if one["ratio"] >= one["goal"] else "**missed**"
+            out.append(f"| {one['case']} | {one['peer']} | {one['ratio']:.2f} | {number(one['goal'])} | {verdict} |")
+        out.append("")
+    return out
 
 
 def page(root: Path) -> str:
     """Return the status page, in MyST Markdown, from the committed data."""
     data = read_json(root / DATA / "claims.json")
     claims = {one["id"]: one for one in data.get("claims", [])}
-    benchmarks = read_json(root / DATA / "benchmarks.json")
+    benchmarks = [read_json(path) for path in sorted((root / DATA).glob("benchmarks-*.json"))]
     out = [
         "---",
         "myst:",

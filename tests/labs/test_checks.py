@@ -70,6 +70,25 @@ def test_unanswered_prediction_says_so(name, capsys):
     assert capsys.readouterr().out == f"{name}: not answered yet.\n"
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_forgotten_return_is_an_answer_with_a_hint_of_its_own(name, capsys):
+    def forgets(*args):
+        x = EXERCISES[name].library(*args)
+        x.clamp(min=0)
+
+    assert checks.check(name, forgets) is EXERCISES[name].library
+    said = capsys.readouterr().out
+    assert said.startswith(f"{name}: not yet right.")
+    assert "should begin with return" in said
+
+
+@pytest.mark.parametrize("name", ["which-vanish", "who-moves"])
+def test_indices_counted_from_1_are_recognised(name):
+    verdict = checks.judge(name, {index + 1 for index in EXERCISES[name].answer})
+    assert verdict.misconception == "counted-from-1"
+    assert "count from 1" in verdict.hint
+
+
 def test_verdict_names_property_input_expected_and_got(capsys):
     goes_on = checks.check("project-simplex", answers.normalise)
     assert goes_on is EXERCISES["project-simplex"].library

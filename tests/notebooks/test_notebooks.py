@@ -19,6 +19,7 @@ TAGS = {
     "remove-input",
     "remove-output",
     "remove-cell",
+    "claims",  # holds nothing but checks, so the page folds it whole
 }
 
 

@@ -1,12 +1,17 @@
 """What each built page says of itself: title, language, description, headings, pictures."""
 
+import json
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import built
 import pytest
 from built import listed
 
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = built.page_parameters()
+CLAIM = re.compile(r"^claim \S+: value .* holds$", re.MULTILINE)
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES)
 SHORTEST_DESCRIPTION, LONGEST_DESCRIPTION = 50, 220
 SHORTEST_ALT, LONGEST_ALT = 20, 250
@@ -80,3 +85,16 @@ def test_the_not_found_page_stands_alone(book):
         if not str(node.get("href")).startswith("data:")
     ] == []
     assert soup.select("main a[href]"), "the reader is led back"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "book").glob("*.ipynb")))
+def test_each_claim_of_a_chapter_is_folded_into_its_page(book, name):
+    cells = json.loads((ROOT / "book" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", []) if output.get("name") == "stdout"]
+    stated = [line for output in outputs for line in CLAIM.findall("".join(output["text"]))]
+    soup = built.soup(f"book/{name}.html")
+    folded = [line for box in soup.select("details.claims") for line in CLAIM.findall(box.get_text())]
+    assert folded == stated
+    assert CLAIM.findall(soup.select_one("article").get_text()) == stated, "a claim stands outside its fold"
+    counts = [int(box.summary.get_text().split()[0]) for box in soup.select("details.claims")]
+    assert sum(counts) == len(stated)
