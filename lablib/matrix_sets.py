@@ -166,6 +166,7 @@ def _prices(Y: Tensor, limit: int) -> tuple[Tensor, int, Tensor]:
     # On the CPU what is done leaves the batch after each pass; elsewhere nothing is read but once in eight passes.
     stride = 1 if Y.device.type == "cpu" else 8
     tol = 64 * torch.finfo(Y.dtype).eps * (1 + (Y - rest.unsqueeze(-2)).abs().amax((-2, -1)))
+    spread = 2 * (Y.amax((-2, -1)) - Y.amin((-2, -1)))
     X = _rows(Y, b)
     out = b.clone()
     for step in range(limit + 1):
@@ -178,9 +179,13 @@ def _prices(Y: Tensor, limit: int) -> tuple[Tensor, int, Tensor]:
             if not len(keep) or step == limit:
                 break
             if len(keep) < len(where):
-                where, Y, X, b, tol, error, worst, going = (t[keep] for t in (where, Y, X, b, tol, error, worst, going))
+                where, Y, X, b, tol, spread, error, worst, going = (
+                    t[keep] for t in (where, Y, X, b, tol, spread, error, worst, going)
+                )
         factor = _laplacian_factor(X.sign(), (0.1 * worst).clamp(1e-12, 1e-4))
         d = torch.cholesky_solve(error.unsqueeze(-1), factor).squeeze(-1) * going.unsqueeze(-1)
+        # Where the support falls apart the damped step runs far off; no price need go farther than the entries spread.
+        d = d * (spread / d.abs().amax(-1).clamp(min=torch.finfo(d.dtype).tiny)).clamp(max=1).unsqueeze(-1)
         b, X = _line_search(Y, b, d, error)
     left = torch.zeros(len(out), dtype=torch.bool, device=Y.device)
     left[where[keep]] = True
@@ -200,7 +205,7 @@ def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor) -> tuple[Tensor
     low, high = torch.zeros_like(t), t
     at_low, at_high = first, now
     unread = Y.device.type != "cpu"
-    search = now < -0.5 * first
+    search = now < -1e-3 * first  # beyond the lowest point: a convex function may rise there, and steps may go round
     for turn in range(20 if unread else 60):
         if not unread and not bool(search.any()):
             break
@@ -211,7 +216,7 @@ def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor) -> tuple[Tensor
         rises = now > 0
         low, at_low = torch.where(search & rises, t, low), torch.where(search & rises, now, at_low)
         high, at_high = torch.where(search & ~rises, t, high), torch.where(search & ~rises, now, at_high)
-        search = search & (now.abs() > 0.3 * first)
+        search = search & ((now > 0.3 * first) | (now < -1e-3 * first))
     return b + t.unsqueeze(-1) * d, X
 
 
