@@ -39,7 +39,11 @@ GUESSES = 10  # Douglas-Rachford steps
 PASSES = 12  # of the iteration before the method of multipliers takes over
 NEWTON = 300  # steps of the method of multipliers, all subproblems together
 ROUNDS = 30  # subproblems of a sample before it is given up
-BLOCK = 8  # passes without a look, off the CPU
+
+
+def looks_every(device: torch.device) -> int:
+    """Return after how many passes values are read on the host: on the CPU each time, which costs nothing there."""
+    return 1 if device.type == "cpu" else 8
 
 
 def times(A: Tensor, x: Tensor) -> Tensor:
@@ -119,7 +123,8 @@ class DenseRows:
         tied = (strong & (chosen == 0)).any(-1)
         if k and bool(tied.any()):
             which = torch.nonzero(tied).squeeze(-1)
-            kept = _extreme(block[which], small[which], strong[which], fixed[which])
+            excess = (strong & (chosen == 0)).sum(-1)[which]
+            kept = _extreme(block[which], small[which], strong[which], fixed[which], excess)
             order = torch.where(kept, 0, 1).to(torch.uint8).sort(dim=-1, stable=True).indices
             index = index.index_copy(0, which, index[which].gather(-1, order))
             # What an extreme multiplier dropped may still be active: it comes after the rows that carry one.
@@ -174,30 +179,34 @@ def _pivoted(rest: Tensor, real: Tensor, strong: Tensor) -> Tensor:
     return chosen
 
 
-def _extreme(block: Tensor, m: Tensor, strong: Tensor, fixed: Tensor) -> Tensor:
+def _extreme(block: Tensor, m: Tensor, strong: Tensor, fixed: Tensor, excess: Tensor) -> Tensor:
     """Return which rows carry an extreme multiplier: move m along a null vector until one is 0, and again.
 
-    Each round drops one row from each sample whose rows depend on each other.
+    ``excess`` (B,): how many of the strong rows are too many. Each round drops one of them from each sample. The null
+    vector is what is left of some vector after three solves with a small ridge, which damp all that is not null.
     """
-    eye = torch.eye(block.shape[-1], dtype=block.dtype, device=block.device)
-    for _ in range(block.shape[-1]):
+    k, ridge = block.shape[-1], DEPENDENT / 10
+    some = torch.sin(1 + 12.9898 * torch.arange(k, dtype=block.dtype, device=block.device))
+    for turn in range(int(excess.max())):
         inside = strong.to(block.dtype)
-        gram = block * inside.unsqueeze(-1) * inside.unsqueeze(-2) + eye * (1 - inside).unsqueeze(-1)
-        values, vectors = torch.linalg.eigh(gram)
-        singular = values[..., 0] < DEPENDENT
-        if not bool(singular.any()):
-            break
-        z = vectors[..., 0] * inside
-        z = torch.where(z.abs() > 1e-9, z, 0.0)
+        gram = block * inside.unsqueeze(-1) * inside.unsqueeze(-2)
+        torch.diagonal(gram, 0, -2, -1).add_(1 - inside + ridge)
+        lower = torch.linalg.cholesky_ex(gram)[0]
+        z = inside * some
+        for _ in range(3):
+            z = inside * torch.cholesky_solve(z.unsqueeze(-1), lower).squeeze(-1)
+            z = z / z.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
+        z = torch.where(z.abs() > 1e-7, z, 0.0)
         growth = torch.where(fixed, 0.0, z * m.sign())  # of |m| along z
-        turn = torch.where(growth.amin(-1, keepdim=True) < 0, 1.0, -1.0)
-        z, growth = turn * z, turn * growth
+        turned = torch.where(growth.amin(-1, keepdim=True) < 0, 1.0, -1.0)
+        z, growth = turned * z, turned * growth
         step, first = torch.where(growth < 0, m.abs() / -growth, math.inf).min(-1, keepdim=True)
-        # Rows that are fixed alone depend on each other: any of them will do.
+        # Fixed rows alone depend on each other: any of them will do.
         free = step.isinf()
         first = torch.where(free, z.abs().argmax(-1, keepdim=True), first)
-        drop = torch.zeros_like(strong).scatter_(-1, first, True) & singular.unsqueeze(-1)
-        m = torch.where(singular.unsqueeze(-1), m + torch.where(free, 0.0, step) * z, m).masked_fill(drop, 0)
+        going = (excess > turn).unsqueeze(-1)
+        drop = torch.zeros_like(strong).scatter_(-1, first, True) & going
+        m = torch.where(going, m + torch.where(free, 0.0, step) * z, m).masked_fill(drop, 0)
         strong = strong & ~drop
     return strong
 
@@ -310,6 +319,8 @@ class Face(NamedTuple):
 def search(problem: Problem, max_steps: int | None, element: str) -> tuple[Face, int]:
     """Return the face of every sample and the passes used."""
     t, low, high = problem.t, problem.low, problem.high
+    if not t.numel():
+        return Face(t, t, problem.rows.factor(t)), 0
     q = guess(problem) if len(t) > 8 and problem.rows.pull is not None else t
     fixed = low == high
     side = torch.where((q > high) | fixed, 1.0, torch.where(q < low, -1.0, 0.0)).double()
@@ -346,7 +357,7 @@ def iterate(problem: Problem, side: Tensor, passes: int) -> tuple[Face, Tensor |
     """
     part, number, parts, stuck = problem, None, [], []
     fixed = problem.low == problem.high
-    stride = 1 if side.device.type == "cpu" else BLOCK
+    stride = looks_every(side.device)
     step = 0
     while True:
         factor = part.rows.factor(side)
@@ -399,8 +410,9 @@ def multipliers(problem: Problem, limit: float) -> tuple[Tensor, int]:
     number = torch.arange(len(part.t), device=part.t.device)
     m = torch.zeros_like(part.t)
     out, u, s, rounds = m.clone(), m, torch.full_like(part.size, 10.0), torch.zeros_like(part.size)
+    before = torch.full_like(part.size, math.inf)
     held, still = torch.full_like(m, math.nan), torch.zeros_like(part.size, dtype=torch.bool)
-    stride = 1 if m.device.type == "cpu" else BLOCK
+    stride = looks_every(m.device)
     used = 0
     while True:
         value = part.t - part.rows.product(m)
@@ -408,7 +420,9 @@ def multipliers(problem: Problem, limit: float) -> tuple[Tensor, int]:
         error = part.over(value).abs().amax(-1, keepdim=True)
         done = solved & ((error <= 1e-13 * part.size) | (rounds >= ROUNDS))
         u, s = torch.where(solved & ~done, m, u), torch.where(solved & ~done, (10 * s).clamp(max=1e8), s)
-        rounds = rounds + solved
+        # Where s is at its largest and a round gains next to nothing, few are left.
+        rounds = rounds + solved * (1 + 5.0 * ((s == 1e8) & (error > 0.5 * before)))
+        before = torch.where(solved, error, before)
         last = used >= min(limit, NEWTON)
         if used % stride == 0 or last:
             out[number] = m
@@ -417,7 +431,7 @@ def multipliers(problem: Problem, limit: float) -> tuple[Tensor, int]:
                 return out, used
             if len(keep) < len(number):
                 part, number = part.some(keep), number[keep]
-                m, u, s, rounds, value, done = (e[keep] for e in (m, u, s, rounds, value, done))
+                m, u, s, rounds, before, value, done = (e[keep] for e in (m, u, s, rounds, before, value, done))
         q = value + u / s
         over = part.over(q)
         held = over.sign()

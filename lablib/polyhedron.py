@@ -228,18 +228,27 @@ class Polyhedron(ConvexSet):
 
     def solve(self, y, *, tol=None, max_steps=None, element="lowest"):
         """Search the rows that hold."""
-        batch = y.shape[:-1]
+        batch, dtype = y.shape[:-1], y.dtype
         if not bool(y.sum().isfinite()):
             raise_not_finite("y", y)
         g, ends, bad = self._prepared(y)
         x, side, factor, off, steps = self._search(g, ends, y, max_steps, element)
+        for _ in range(2):
+            # Digits that a huge y costs come back from a nearer point with the same projection, on the way from x to y.
+            near = x.reshape(*batch, -1)
+            huge = _size(y) > 1e5 * (_size(near) + _size(ends[0]))
+            if max_steps is not None or not bool(huge.any()):
+                break
+            y = torch.where(huge.unsqueeze(-1), near + 1e-5 * (y - near), y)
+            x, side, factor, off, more = self._search(g, ends, y, max_steps, element)
+            steps += more
         off = off.reshape(batch) if bad is None else off.reshape(batch) | bad.expand(batch)
         if max_steps is None and not self._lenient:
             self._check_met(off, batch, steps)
         x = self._onto_bounds(x, side, batch)
         active = (factor.index, side.gather(-1, factor.index) * factor.real, factor.lower)
         active = tuple(t.reshape(*batch, *t.shape[1:]) for t in active)
-        return x.to(y.dtype).reshape(*batch, self.dim), (*active, g.mask, g.Q, g.R, g.C, g.share), steps
+        return x.to(dtype).reshape(*batch, self.dim), (*active, g.mask, g.Q, g.R, g.C, g.share), steps
 
     def _prepared(self, y):
         """Return the geometry, the ends and where a row that the equalities fix is not met; kept while the data are."""
@@ -349,7 +358,7 @@ class Polyhedron(ConvexSet):
             rows.append(M[keep])
             ends.append(e[keep])
             names.append((name, keep))
-        length = [np.maximum(np.linalg.norm(M, axis=1), np.finfo(float).tiny) for M in rows]
+        length = [_lengths(M) for M in rows]
         rows = [M / s[:, None] for M, s in zip(rows, length, strict=True)]
         ends = [e / s for e, s in zip(ends, length, strict=True)]
         # max -ends.w with rows' w = 0, |w|_1 <= 1, w >= 0 (equalities twice): positive just where the set is empty.
@@ -593,7 +602,7 @@ class Polyhedron(ConvexSet):
         A, _, G, h, lower, upper = self._arrays(index, batch)
         eye = np.eye(self.dim)
         rows, slack = np.vstack([G, -eye, eye]), np.concatenate([h - G @ x, x - lower, upper - x])
-        length = np.maximum(np.linalg.norm(rows, axis=1), np.finfo(float).tiny)
+        length = _lengths(rows)
         slack = slack / length
         near = slack <= 1e-6 * (1 + np.abs(x).max(initial=0))
         held = np.vstack([A, -A, rows[near] / length[near][:, None]])
@@ -639,7 +648,7 @@ class Polyhedron(ConvexSet):
         M, e = np.vstack([G, -np.eye(n), np.eye(n)]), np.concatenate([h, -lower, upper])
         keep = np.isfinite(e)
         M, e = M[keep], e[keep]
-        length = np.maximum(np.linalg.norm(M, axis=1), np.finfo(float).tiny)
+        length = _lengths(M)
         M, e = M / length[:, None], e / length
         r, p = len(e), len(b)
         # Unknowns z, room t and factor f >= 1 with x = z / f: M z + t <= e f, A z = b f, 0 <= t <= 1.
@@ -657,6 +666,11 @@ class Polyhedron(ConvexSet):
             self._prove_empty(index, batch)
             raise SolveError(f"no point was found at batch index {list(index)}: {found.message}", index=index)
         return found.x[:n] / found.x[-1]
+
+
+def _lengths(rows: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(rows, axis=1)
+    return np.where(length == 0, 1.0, length)
 
 
 # -- batches and rows --------------------------------------------------------------------------------------------------
