@@ -34,8 +34,8 @@ Optional, each with a default that raises or is slower:
 ``data_gradient(y, x, v, active)``
     The vector-Jacobian products by the data, where a formula is faster than differentiating ``face_map``.
 ``solve_traced(y, element)``
-    Like ``solve`` but without reading a value on the host, returning ``(x, active)``; for ``torch.compile``. Default:
-    ``solve``.
+    Like ``solve`` but without reading a value on the host, returning ``(x, active)``; for ``torch.compile``. x may be
+    None where ``face_map`` is as exact. Default: ``solve``.
 ``lmo(g)``, ``sample(*shape)``, ``gap(y, x)``, ``tolerance(x)``
     The linear oracle, random members, the certificate, and the violation that rounding alone can explain.
 """
@@ -477,7 +477,7 @@ class ConvexSet:
         tensors = [getattr(convex_set, name) for name in convex_set.names]
         if not return_info and strict and tol is None and max_steps is None:
             x = _apply(y, convex_set, _PLAIN if element == "lowest" else (None, None, element, None), tensors)
-            return x if x.dtype is original.dtype else x.to(original.dtype)
+            return x if x.dtype is original.dtype else _narrow(self, x, original.dtype)
         _check_search(tol, max_steps)
         if _in_a_transform():
             raise InputError(
@@ -506,6 +506,19 @@ class ConvexSet:
             )
         x = x if x.dtype is original.dtype else x.to(original.dtype)
         return (x, info) if return_info or not strict else x
+
+
+def _narrow(convex_set: ConvexSet, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return x in a half precision, which may be too small for it: a budget of 1e5 does not fit into float16."""
+    narrow = x.to(dtype)
+    if not _in_a_transform() and truth(narrow.isinf()):
+        index = first_index(narrow.isinf())
+        raise SolveError(
+            f"projection on {type(convex_set).__name__} overflows {dtype} at entry {list(index)}, which is "
+            f"{float(x[index]):.6g}: use a wider dtype, or a smaller set",
+            index=index,
+        )
+    return narrow
 
 
 def _show(value: Any) -> str:
@@ -537,7 +550,10 @@ def _check_input(convex_set: ConvexSet, y: Tensor, name: str = "y") -> torch.dty
         raise TypeError(f"{name} is a {type(y).__name__}: expected a torch tensor")
     dtype = WORKING.get(y.dtype)
     if dtype is None:
-        raise TypeError(f"{name} has dtype {y.dtype}: expected a floating point tensor; call .float() on it")
+        kind = "16 bits or more" if y.is_floating_point() else "a floating point tensor"
+        raise TypeError(f"{name} has dtype {y.dtype}: expected {kind}; call .float() on it")
+    if y.layout is not torch.strided:
+        raise TypeError(f"{name} has layout {y.layout}: expected a dense tensor; call .to_dense() on it")
     shape = y.shape
     dim = convex_set.dim
     if not shape or (dim is not None and shape[-1] != dim):
@@ -606,8 +622,10 @@ def _traced(convex_set: ConvexSet, y: Tensor, element: str) -> Tensor:
     """Project with plain torch operations, for ``torch.compile``: search without gradients, then the face's formula."""
     with torch.no_grad():
         frozen = convex_set.bind([getattr(convex_set, name).detach() for name in convex_set.names])
-        _, active = frozen.solve_traced(y.detach(), element)
-    return convex_set.face_map(y, active)
+        x, active = frozen.solve_traced(y.detach(), element)
+    on_face = convex_set.face_map(y, active)
+    # The formula's derivative, at the search's own point: where y is large, the formula cancels all digits.
+    return on_face if x is None else x + (on_face - on_face.detach())
 
 
 def _certify(
@@ -654,10 +672,11 @@ class ProjectionLayer(nn.Module):
         for name, tensor in convex_set.data().items():
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(name, tensor)
-            elif tensor.requires_grad and tensor.is_leaf:
+            elif tensor.requires_grad:
+                kind = "a plain tensor that" if tensor.is_leaf else "the result of a computation, which"
                 raise TypeError(
-                    f"{name} is a plain tensor that requires a gradient: no optimiser would see it in the layer; wrap "
-                    f"it in torch.nn.Parameter, or pass it in the call, layer(y, {name}=...)"
+                    f"{name} is {kind} requires a gradient: no optimiser would see it in the layer; make it a "
+                    f"torch.nn.Parameter, or pass it in the call, layer(y, {name}=...)"
                 )
             else:
                 self.register_buffer(name, tensor)

@@ -454,7 +454,7 @@ class BoxBudget(ConvexSet):
             raise InputError(
                 f"the set is empty: budget{list(index) or ''} is {float(c[index]):.6g}, but over the box "
                 f"the weighted sum reaches only [{float(least[index]):.6g}, {float(most[index]):.6g}]; "
-                "expected a budget in this interval",
+                "expected a budget in this interval; clamp a learned one to it",
                 index=index,
                 certificate=(float(least[index]), float(most[index])),
             )
@@ -697,7 +697,7 @@ class Affine(ConvexSet):
 
     def solve_traced(self, y, element):
         """Choose the rows and factor, without reading a value on the host."""
-        return y, _row_factor(_unit_rows(self.A.double())[0])
+        return None, _row_factor(_unit_rows(self.A.double())[0])
 
     def _onto(self, y, active):
         rows, length = _unit_rows(self.A.double())
@@ -1083,7 +1083,8 @@ def _are_nonnegative(*data: Tensor) -> Tensor:
 
 def _nonnegative(name: str, value: float | Tensor) -> None:
     t = torch.as_tensor(value)
-    _require(~((t >= 0) & torch.isfinite(t)), name, value, "a finite number that is not negative")
+    remedy = "; a network's output becomes one by softplus" if t.requires_grad or t.dim() else ""
+    _require(~((t >= 0) & torch.isfinite(t)), name, value, f"a finite number that is not negative{remedy}")
 
 
 # -- bounds

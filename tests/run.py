@@ -1,11 +1,13 @@
 """Run every check, stage by stage, with the network blocked: what `make test` calls.
 
-    python tests/run.py                 # all stages, in order
+    python tests/run.py                 # all stages, two at a time
     python tests/run.py lint unit       # only these
     python tests/run.py --status        # run the notebooks and write the status page from their claims
 
-A stage that fails does not stop the next one. The last line counts what passed and what failed, and the exit code
-is 0 only if nothing failed. The whole output of each stage is kept in `_build/test/STAGE.log`.
+Two stages run side by side, so that one works while the other waits for a browser, a kernel or its last test; each line
+of output begins with its stage. A stage that fails does not stop the others. The last line counts what passed and what
+failed, and the exit code is 0 only if nothing failed. The whole output of each stage is kept in
+`_build/test/STAGE.log`.
 """
 
 import argparse
@@ -36,6 +38,15 @@ LONGEST = 1800
 
 SHOWN = 12
 """Failures of a stage that the summary lists; its log has all."""
+
+TOGETHER = 2
+"""Stages that run at the same time, each with two workers or one."""
+
+AFTER = {"generated": "notebooks", "site": "book", "faults": "book"}
+"""What must have ended before a stage starts: the notebooks write the claims, the book is what a browser looks at."""
+
+START = ("lint", "book", "unit", "faults", "notebooks", "site", "labs", "generated")
+"""The order in which stages start: what others wait for, then the longest first."""
 
 # Folders under tests/ that have a stage of their own, and so are no part of the unit tests.
 OWN_STAGE = ("site", "labs", "faults", "benchmarks")
@@ -151,7 +162,33 @@ def environment() -> dict[str, str]:
     return env
 
 
-def run(command: list[str], log, env: dict[str, str], show: bool) -> int:
+children: set[subprocess.Popen] = set()
+stopping = threading.Event()
+
+
+class Teller:
+    """Show a stage's output line by line, each with the stage in front; alone, a stage is shown as it comes."""
+
+    def __init__(self, stage: str, alone: bool):
+        self.prefix, self.alone, self.rest = f"{stage:<10} ", alone, b""
+
+    def __call__(self, chunk: bytes) -> None:
+        if self.alone:
+            sys.stdout.buffer.write(chunk)
+        else:
+            *lines, self.rest = (self.rest + chunk).split(b"\n")
+            shown = [self.prefix + line.decode("utf-8", "replace").rstrip() + "\n" for line in lines if line.strip()]
+            sys.stdout.write("".join(shown))
+        sys.stdout.flush()
+
+
+def end(child: subprocess.Popen, number: int) -> None:
+    """Send a signal to a command and all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def run(command: list[str], log, env: dict[str, str], show: Teller | None) -> int:
     """Run one command to its end, into the log and, if asked, to the terminal; 124 if it took too long."""
     child = subprocess.Popen(
         command,
@@ -162,31 +199,33 @@ def run(command: list[str], log, env: dict[str, str], show: bool) -> int:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-
-    def end(number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-
-    late = threading.Timer(LONGEST, end, [signal.SIGKILL])
+    children.add(child)
+    late = threading.Timer(LONGEST, end, [child, signal.SIGKILL])
     late.start()
     try:
         while chunk := child.stdout.read1(4096):
             log.write(chunk)
             if show:
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.flush()
+                show(chunk)
         code = child.wait()
-    except KeyboardInterrupt:
-        end(signal.SIGINT)
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            end(signal.SIGKILL)
-        raise
     finally:
         late.cancel()
         child.stdout.close()
+        children.discard(child)
     return 124 if code == -signal.SIGKILL else code
+
+
+def stop_children() -> None:
+    """Interrupt what runs, and kill what has not ended after twenty seconds."""
+    stopping.set()
+    left = list(children)
+    for child in left:
+        end(child, signal.SIGINT)
+    for child in left:
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            end(child, signal.SIGKILL)
 
 
 def read_report(report: Path, result: Result) -> int:
@@ -208,19 +247,24 @@ def read_report(report: Path, result: Result) -> int:
     return len(cases)
 
 
-def run_stage(name: str, env: dict[str, str]) -> Result:
+def run_stage(name: str, env: dict[str, str], alone: bool = True) -> Result:
     """Run a stage's commands, every one of them, and count."""
     what, commands = STAGES[name]
     print(f"\n== {name}: {what}", flush=True)
-    result, start = Result(name), time.monotonic()
+    result, start, show = Result(name), time.monotonic(), Teller(name, alone)
+    env = {**env, "LABLIB_STAGE": name}
+    if name not in ("notebooks", "generated"):
+        env.pop("LABLIB_CLAIMS", None)  # only the notebooks' claims are the book's
     with (OUT / f"{name}.log").open("wb") as log:
         for command in commands:
+            if stopping.is_set():
+                break
             is_pytest = "pytest" in command[:3]
             report = OUT / f"{name}.xml"
             report.unlink(missing_ok=True)
             begun = log.tell()
             extra = [f"--junitxml={report}", "-o", "junit_family=xunit1"] if is_pytest else []
-            code = run([*command, *extra], log, {**env, "LABLIB_STAGE": name}, show=is_pytest)
+            code = run([*command, *extra], log, env, show if is_pytest else None)
             readable = re.sub(r"\S*/(bin/)?python[\d.]* (-m )?", "", " ".join(command)).replace(f"{ROOT}/", "")
             failed_before = result.failed
             if is_pytest:
@@ -252,8 +296,9 @@ def summarise(results: list[Result], wanted: list[str], seconds: float) -> int:
     for result in results:
         for reason, count in result.skipped.items():
             print(f"skipped in {result.stage}: {count} x {reason}")
-    for name in wanted[len(results) :]:
-        print(f"not run: {name}")
+    for name in wanted:
+        if name not in {result.stage for result in results}:
+            print(f"not run: {name}")
     failures = []
     for result in results:
         failures += [f"  {result.stage}: {line}" for line in result.failures[:SHOWN]]
@@ -267,11 +312,57 @@ def summarise(results: list[Result], wanted: list[str], seconds: float) -> int:
     return 1 if failed else 0
 
 
+def run_all(wanted: list[str], env: dict[str, str]) -> tuple[list[Result], bool]:
+    """Run the stages, some side by side; return their results in the usual order, and whether it was broken off."""
+    waiting, running, done = sorted(wanted, key=lambda name: START.index(name) if name in START else 0), set(), {}
+    turn = threading.Condition()
+
+    def ready() -> str | None:
+        return next((name for name in waiting if AFTER.get(name) not in {*waiting, *running}), None)
+
+    def lane() -> None:
+        while True:
+            with turn:
+                turn.wait_for(lambda: stopping.is_set() or not waiting or ready())
+                if stopping.is_set() or not waiting:
+                    return
+                name = ready()
+                waiting.remove(name)
+                running.add(name)
+            try:
+                result = run_stage(name, env, alone=len(wanted) == 1)
+            except Exception as error:
+                result = Result(name, failed=1, failures=[f"the runner itself stopped: {error!r}"])
+            with turn:
+                running.remove(name)
+                if not stopping.is_set():
+                    done[name] = result
+                turn.notify_all()
+
+    lanes = [threading.Thread(target=lane) for _ in range(min(TOGETHER, len(wanted)))]
+    stopping.clear()
+    for one in lanes:
+        one.start()
+    try:
+        while any(one.is_alive() for one in lanes):
+            lanes[0].join(0.1)
+            lanes[-1].join(0.1)
+    except KeyboardInterrupt:
+        stop_children()
+        with turn:
+            turn.notify_all()
+        for one in lanes:
+            one.join()
+    return [done[name] for name in wanted if name in done], stopping.is_set()
+
+
 def write_status(env: dict[str, str]) -> int:
     """Run the notebooks for their claims, and write the status page from them."""
-    results = [run_stage("notebooks", env)]
-    code = summarise(results, ["notebooks"], results[0].seconds)
-    return code or subprocess.run(module("lablib.teaching.status"), cwd=ROOT, env=env).returncode
+    results, broken_off = run_all(["notebooks"], env)
+    code = summarise(results, ["notebooks"], sum(result.seconds for result in results))
+    if broken_off or code:
+        return code or 130
+    return subprocess.run(module("lablib.teaching.status"), cwd=ROOT, env=env).returncode
 
 
 def main() -> int:
@@ -296,16 +387,12 @@ def main() -> int:
     if options.status:
         return write_status(env)
 
-    results: list[Result] = []
     start = time.monotonic()
-    try:
-        for name in wanted:
-            results.append(run_stage(name, env))
-    except KeyboardInterrupt:
+    results, broken_off = run_all(wanted, env)
+    if broken_off:
         print("\nStopped by you; this is what was done.")
-        summarise(results, wanted, time.monotonic() - start)
-        return 130
-    return summarise(results, wanted, time.monotonic() - start)
+    code = summarise(results, wanted, time.monotonic() - start)
+    return 130 if broken_off else code
 
 
 if __name__ == "__main__":

@@ -46,6 +46,32 @@ def test_integers_are_refused(s):
         s.project([0.0, 0.0, 0.0])
 
 
+@every_set
+def test_eight_bits_and_sparse_tensors_are_refused_with_a_remedy(s):
+    with pytest.raises(TypeError, match=r"y has dtype torch\.float8_e4m3fn: expected 16 bits or more; call .float\(\)"):
+        s.project(torch.zeros(3).to(torch.float8_e4m3fn))
+    with pytest.raises(TypeError, match=r"y has layout torch\.sparse_coo: expected a dense tensor; call .to_dense\(\)"):
+        s.project(torch.zeros(2, 3).to_sparse())
+
+
+def test_an_answer_too_large_for_half_precision_is_no_infinity():
+    y = torch.zeros(2, 3, dtype=torch.float16)
+    with pytest.raises(SolveError, match=r"overflows torch.float16 at entry \[0, 0\], which is 100000: use a wider"):
+        Simplex(3, total=3e5).project(y)
+    assert Simplex(3, total=3e4).project(y).tolist() == [[1e4] * 3] * 2
+    assert torch.vmap(Simplex(3, total=3e5).project)(y).isinf().all()
+
+
+def test_a_learned_size_below_zero_is_told_how_to_become_positive():
+    for build in (lambda r: L1Ball(3, r), lambda r: Simplex(3, r)):
+        with pytest.raises(
+            ValueError, match="is -1: expected a finite number that is not negative; a network's output"
+        ):
+            build(torch.tensor([-1.0]))
+    with pytest.raises(ValueError, match="in this interval; clamp a learned one to it"):
+        BoxBudget(0.0, 1.0, torch.ones(3), torch.tensor([4.0])).project(torch.zeros(1, 3))
+
+
 @pytest.mark.parametrize("s", [s for s in SETS if s.dim], ids=repr)
 def test_a_wrong_dimension_is_named(s):
     with pytest.raises(ValueError, match=r"y has shape \(2, 4\): .* expected a last dimension of 3"):
@@ -266,8 +292,10 @@ def test_a_layer_checks_what_it_is_built_of():
         ProjectionLayer(Simplex(3), stric=False)
     with pytest.raises(TypeError, match="return_info: options of project go to the constructor"):
         ProjectionLayer(Simplex(3))(torch.zeros(3), return_info=True)
-    with pytest.raises(TypeError, match=r"total is a plain tensor .* wrap it in torch.nn.Parameter"):
+    with pytest.raises(TypeError, match=r"total is a plain tensor .* make it a torch.nn.Parameter"):
         ProjectionLayer(Simplex(3, torch.tensor(1.0, requires_grad=True)))
+    with pytest.raises(TypeError, match=r"total is the result of a computation, which requires a gradient"):
+        ProjectionLayer(Simplex(3, torch.tensor(1.0, requires_grad=True).exp()))
 
 
 def test_arguments_of_project_are_checked():

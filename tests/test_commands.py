@@ -73,6 +73,7 @@ def test_a_failing_stage_fails_the_run_but_stops_no_other(runner, monkeypatch, c
     listed = lines[lines.index("Failures:") :]
     assert any("test_bad::test_c" in line and "1 == 2" in line for line in listed)
     assert "it says why" in lines
+    assert any(line.startswith("good ") and "[100%]" in line for line in lines), "each line says whose it is"
 
 
 def test_a_run_without_failure_ends_well(runner, monkeypatch, capfd):
@@ -84,6 +85,28 @@ def test_a_command_that_hangs_is_stopped_and_fails(runner, monkeypatch, capfd):
     monkeypatch.setattr(runner, "LONGEST", 1)
     assert run_stages(runner, monkeypatch, "slow") == 1
     assert "took too long" in capfd.readouterr().out
+
+
+def test_two_stages_run_side_by_side_and_one_that_needs_another_waits(runner, monkeypatch, tmp_path, capfd):
+    meet = (
+        "import pathlib, sys, time; here, there = map(pathlib.Path, sys.argv[1:]); here.touch()\n"
+        "end = time.time() + 20\n"
+        "while not there.exists(): time.sleep(0.05); assert time.time() < end, 'alone'"
+    )
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    stages = {
+        "first": ("meets", [[sys.executable, "-c", meet, one, two]]),
+        "last": ("waits", [[sys.executable, "-c", "import os, sys; assert os.path.exists(sys.argv[1])", two]]),
+        "second": (
+            "meets",
+            [[sys.executable, "-c", "import time; time.sleep(1)"], [sys.executable, "-c", meet, two, one]],
+        ),
+    }
+    monkeypatch.setattr(runner, "STAGES", stages)
+    monkeypatch.setattr(runner, "AFTER", {"last": "second"})
+    assert run_stages(runner, monkeypatch) == 0
+    table = [line.split()[0] for line in capfd.readouterr().out.splitlines() if line[:6].strip() in stages]
+    assert table == ["first", "last", "second"], "the summary keeps its order"
 
 
 def test_an_unknown_stage_is_named(runner, monkeypatch, capfd):
@@ -106,6 +129,7 @@ def test_ctrl_c_ends_the_children_and_says_what_was_done(runner, monkeypatch, ca
 
     before = signal.signal(signal.SIGALRM, ctrl_c)
     monkeypatch.setattr(runner, "run", interrupted)
+    monkeypatch.setattr(runner, "AFTER", {"slow": "good"})
     start = time.monotonic()
     try:
         assert run_stages(runner, monkeypatch, "good", "slow") == 130

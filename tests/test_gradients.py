@@ -222,3 +222,10 @@ def test_compiled_rows_at_fault_are_nan_and_the_others_as_before():
         out = torch.compile(s.project, backend="eager", fullgraph=True)(given)
         assert out[[0, 2]].isnan().all()
         torch.testing.assert_close(out[1], good.project(y[1]))
+
+
+def test_compiled_keeps_the_digits_that_the_formula_would_cancel():
+    torch.compiler.reset()
+    y = torch.tensor([[1e25, 1.0, 2.0, -3.0], [3.0, 0.0, 0.0, 0.0]])
+    for s in (L1Ball(4), Simplex(4), L1Ball(4, 1.0, torch.ones(4))):
+        assert torch.compile(s.project, backend="eager", fullgraph=True)(y).tolist() == s.project(y).tolist()

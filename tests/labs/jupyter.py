@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,17 +12,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Page, TimeoutError, sync_playwright
+from browser import chromium
+from playwright.sync_api import Page, TimeoutError
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 OVERRIDES = {
     # every cell is drawn, so that a test can see all of them
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
@@ -78,18 +69,10 @@ def jupyterlab(folder: Path, patience: float = 60.0) -> Iterator[str]:
 @contextlib.contextmanager
 def window(width: int = 1280, height: int = 1000) -> Iterator[Page]:
     """A page of the Chromium that `make env` found or brought."""
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as home:
-        names = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
-        program = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
-        if not Path(program).exists():
-            raise RuntimeError("no Chromium was found: `make env` brings one, or install Debian's package chromium")
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS, env={**os.environ, "HOME": home})
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(30_000)
-        try:
-            yield page
-        finally:
-            browser.close()
+        yield page
 
 
 def open_notebook(page: Page, address: str, name: str) -> None:

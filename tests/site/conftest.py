@@ -1,38 +1,18 @@
 """One Chromium and two servers for all browser tests of a worker: the book at the root, and under a sub-path."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import built
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from browser import chromium
+from playwright.sync_api import Browser, BrowserContext, Page
 from visits import Visit, visit_page
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 LOADING = 30_000
 PATIENCE = 8_000 if os.environ.get("LABLIB_FAULT") else 20_000
 """Milliseconds until a page that does not load, or does not answer, counts as failed; a planted fault is waited for."""
-
-
-def chromium(playwright: Playwright) -> str | None:
-    """Return the system's Chromium, or the one that playwright brought, or None."""
-    for name in ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome"):
-        if found := shutil.which(name):
-            return found
-    own = playwright.chromium.executable_path
-    return own if Path(own).exists() else None
 
 
 @pytest.fixture(scope="session")
@@ -60,14 +40,8 @@ def under_sub_path(book: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser(book: Path) -> Iterator[Browser]:
     """Start Chromium once."""
-    missing = "no Chromium was found: `make env` brings one, or install Debian's package chromium"
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as home:
-        program = chromium(playwright)
-        if program is None:
-            pytest.fail(missing, pytrace=False)
-        started = playwright.chromium.launch(executable_path=program, args=FLAGS, env={**os.environ, "HOME": home})
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="session")

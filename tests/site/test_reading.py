@@ -135,26 +135,30 @@ def test_the_first_tab_stop_skips_to_the_text(open_page, at_root):
     assert page.evaluate("() => document.activeElement.getAttribute('href')") == "#main-content"
 
 
-def test_closed_solutions_open_by_keyboard(open_page, at_root):
+def test_closed_solutions_open_by_keyboard(window, at_root):
     """The theme's own button: Enter shows what is inside, and shows it in words to a screen reader."""
     for name in built.pages_with("dropdown admonition"):
-        page = open_page(at_root + name)
+        page = window.new_page()
+        page.goto(at_root + name, wait_until="load")
         box = page.locator("article .admonition.dropdown").first
         inside, button = box.locator("> :not(.admonition-title, button)").first, box.locator("button").first
         assert not inside.is_visible()
         button.focus()
         page.keyboard.press("Enter")
         inside.wait_for(state="visible")
+        page.close()
 
 
-def test_folded_cells_open_by_keyboard(open_page, at_root):
+def test_folded_cells_open_by_keyboard(window, at_root):
     for name in built.pages_with("<summary"):
-        page = open_page(at_root + name)
+        page = window.new_page()
+        page.goto(at_root + name, wait_until="load")
         summary = page.locator("article details > summary").first
         before = summary.evaluate("node => node.parentElement.open")
         summary.focus()
         page.keyboard.press("Enter")
         assert summary.evaluate("node => node.parentElement.open") is not before, name
+        page.close()
 
 
 @pytest.mark.parametrize(("name", "scheme"), [(FRONT, "light"), (FRONT, "dark"), (DENSEST, "light")])

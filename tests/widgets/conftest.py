@@ -1,13 +1,8 @@
 """One Chromium for the widgets' tests, which need no built book: a widget is a page of its own here."""
 
-import shutil
-from pathlib import Path
-
 import pytest
-from playwright.sync_api import sync_playwright
+from browser import chromium
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 PAGE = (
     '<!doctype html><html lang="en"{theme}><head><meta charset="utf-8"><title>widget</title>'
     '<meta name="viewport" content="width=device-width, initial-scale=1"></head>'
@@ -15,24 +10,11 @@ PAGE = (
 )
 
 
-def chromium(playwright):
-    """Return the system's Chromium, or the one that playwright brought."""
-    for name in ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome"):
-        if found := shutil.which(name):
-            return found
-    own = playwright.chromium.executable_path
-    if not Path(own).exists():
-        pytest.fail("no Chromium was found: `make env` brings one, or install Debian's package chromium", pytrace=False)
-    return own
-
-
 @pytest.fixture(scope="module")
 def browser():
     """Start Chromium once."""
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium(playwright), args=FLAGS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
