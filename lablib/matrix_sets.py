@@ -193,30 +193,40 @@ def _prices(Y: Tensor, limit: int) -> tuple[Tensor, int, Tensor]:
 
 
 def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    """Go along d until the slope has fallen enough or changed sign little: it falls, so an interval always halves."""
+    """Go along d until the slope has fallen enough and not below 0: it falls, so an interval always halves.
+
+    A full step is taken unless it leads beyond the lowest point, where the dual may rise and steps go round.
+    """
     first = (error * d).sum(-1)
-
-    def slope(t):
-        X = _rows(Y, b + t.unsqueeze(-1) * d)
-        return ((X.sum(-2) - 1) * d).sum(-1), X
-
-    t = torch.ones_like(first)
-    now, X = slope(t)
-    low, high = torch.zeros_like(t), t
-    at_low, at_high = first, now
     unread = Y.device.type != "cpu"
-    search = now < -1e-3 * first  # beyond the lowest point: a convex function may rise there, and steps may go round
+    t = torch.ones_like(first)
+    X = _rows(Y, b + d)
+    now = ((X.sum(-2) - 1) * d).sum(-1)
+    search = now < -1e-3 * first
+    low, high, at_low, at_high = torch.zeros_like(t), t, first, now
+    which = torch.arange(len(t), device=t.device)
+    part = Y, b, d, first
     for turn in range(20 if unread else 60):
-        if not unread and not bool(search.any()):
-            break
+        if not unread:  # those that have arrived leave
+            keep = torch.nonzero(search).squeeze(-1)
+            if not len(keep):
+                break
+            if len(keep) < len(which):
+                which, search, low, high, at_low, at_high = (
+                    e[keep] for e in (which, search, low, high, at_low, at_high)
+                )
+                part = tuple(e[keep] for e in part)
+        y, start, along, fall = part
         # The chord and the middle in turns: the first is fast, the second sure.
         chord = low + (high - low) * (at_low / (at_low - at_high)).clamp(0.05, 0.95)
-        t = torch.where(search, chord if turn % 2 == 0 else (low + high) / 2, t)
-        now, X = slope(t)
+        try_ = torch.where(search, chord if turn % 2 == 0 else (low + high) / 2, t[which])
+        found = _rows(y, start + try_.unsqueeze(-1) * along)
+        now = ((found.sum(-2) - 1) * along).sum(-1)
+        t[which], X[which] = try_, found
         rises = now > 0
-        low, at_low = torch.where(search & rises, t, low), torch.where(search & rises, now, at_low)
-        high, at_high = torch.where(search & ~rises, t, high), torch.where(search & ~rises, now, at_high)
-        search = search & ((now > 0.3 * first) | (now < -1e-3 * first))
+        low, at_low = torch.where(search & rises, try_, low), torch.where(search & rises, now, at_low)
+        high, at_high = torch.where(search & ~rises, try_, high), torch.where(search & ~rises, now, at_high)
+        search = search & ((now > 0.3 * fall) | (now < -1e-3 * fall))
     return b + t.unsqueeze(-1) * d, X
 
 
