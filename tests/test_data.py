@@ -144,6 +144,7 @@ def test_the_folder_can_be_chosen(tmp_path, monkeypatch):
         (gzip.compress(idx(LABELS)[:-1]), r"has 10 bytes unzipped: its header announces 11"),
         (gzip.compress(idx(LABELS)[:5]), r"has 5 bytes unzipped: its header announces more"),
     ],
+    ids=("no zip", "cut short", "another type", "an item missing", "no items"),
 )
 def test_a_broken_file_is_named(content, says, tmp_path):
     path = tmp_path / "x.gz"
