@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from polyhedra import rand
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, linprog
 from torch.autograd import gradcheck, gradgradcheck
 
 from lablib import Birkhoff, Polyhedron, ProjectionLayer, SolveError
@@ -110,17 +110,37 @@ def test_the_derivative_integrates_along_a_path(element):
 
 
 def test_the_highest_element_frees_entries_without_a_multiplier():
-    y = torch.full((3, 3), 0.0, dtype=F64) + 3 * torch.eye(3, dtype=F64)
-
     def rank(element, y):
         J = torch.autograd.functional.jacobian(lambda t: Birkhoff(3).project(t, element=element), y).reshape(9, 9)
         torch.testing.assert_close(J @ J, J, rtol=0, atol=1e-9)
         return int(torch.linalg.matrix_rank(J))
 
-    assert rank("lowest", y) == 0 and rank("highest", y) >= 0
-    # 1/3 I-like input whose projection meets zero without pushing: every entry of y is already doubly stochastic.
+    # The projection meets zeros without pushing: y is already doubly stochastic.
     inside = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]], dtype=F64)
     assert rank("lowest", inside) == 1 and rank("highest", inside) == 4
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_the_highest_element_is_an_extreme_multiplier(pieces):
+    """By a linear program: prices exist that push on no freed entry, and the rows of the others are independent."""
+    n = 5
+    blocks = torch.block_diag(*(torch.ones(k, k, dtype=F64) for k in {1: (5,), 2: (2, 3), 5: (1,) * 5}[pieces]))
+    y = 3 * blocks + 0.1 * rand(4, n, n, seed=pieces)
+    X, (free, _), _ = Birkhoff(n).solve(y, element="highest")
+    eye, one = np.eye(n), np.ones((1, n))
+    rows = np.vstack([np.kron(eye, one), np.kron(one, eye)])  # row sums, column sums
+    for point, matrix, mask in zip(y.numpy(), X.numpy(), free.numpy().ravel().reshape(4, -1) > 0, strict=True):
+        normal = (point - matrix).ravel()
+        assert mask[matrix.ravel() > 0].all()
+        assert np.linalg.matrix_rank(rows[:, mask]) == 2 * n - 1, "the rows that hold are independent"
+        noise = 1e-8
+        found = linprog(
+            np.zeros(2 * n),
+            np.vstack([-rows.T, rows.T[mask]]),
+            np.concatenate([noise - normal, noise + normal[mask]]),
+            bounds=(None, None),
+        )
+        assert found.status == 0, "prices that explain y - X"
 
 
 def test_batches_dtypes_and_copies():

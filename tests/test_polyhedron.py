@@ -1,6 +1,7 @@
 """Polyhedra of every awkward kind against SciPy, Clarabel and a pseudo-inverse; what is empty is proved empty."""
 
 import copy
+import itertools
 import math
 import pickle
 
@@ -203,10 +204,12 @@ def test_the_highest_element_frees_rows_without_a_multiplier():
     assert J["lowest"].tolist() == [[0, 0], [0, 0]] and J["highest"].tolist() == [[0, 0], [0, 1]]
 
 
-def test_a_multiplier_that_is_not_extreme_is_reduced():
-    G = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], dtype=F64)
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.parametrize("pull", [(3.0, 1.0), (1.0, 3.0)], ids=str)
+def test_a_corner_of_three_rows_is_held_by_two_that_push(order, pull):
+    G = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], dtype=F64)[list(order)]
     s = Polyhedron(G=G, h=torch.zeros(3, dtype=F64).requires_grad_())
-    y, v = torch.tensor([3.0, 1.0], dtype=F64), rand(2)  # y = 2 g_1 + g_3 = 3 g_1 + g_2
+    y, v = torch.tensor(pull, dtype=F64), rand(2)  # (3, 1) = 2 (1, 0) + (1, 1) = 3 (1, 0) + (0, 1)
     gradient = torch.autograd.grad(s.project(y), s.h, v)[0]
     held = [i for i in range(3) if gradient[i] != 0]
     assert len(held) == 2, "two rows of three are independent"
@@ -219,6 +222,21 @@ def test_a_multiplier_that_is_not_extreme_is_reduced():
     assert float(gradient @ direction) == pytest.approx(float(moved[0] - moved[1]) / (2 * step), abs=1e-8)
     pinv = np.linalg.pinv(G.numpy()).T @ v.numpy()
     assert not np.allclose(pinv, gradient.numpy()), "the pseudo-inverse spreads it over all three"
+
+
+@pytest.mark.parametrize("equal", [0, 2])
+def test_any_multiplier_is_reduced_to_an_extreme_one(equal):
+    """Eight rows of R^4 push at once; those that are kept are independent, push as much together, and none pulls."""
+    C = torch.nn.functional.normalize(rand(20, 8, 4, seed=1), dim=-1)
+    m = 0.1 + rand(20, 8, seed=2).abs()
+    m[:, :equal] = rand(20, equal, seed=3)  # fixed rows may push either way
+    all_, fixed = torch.ones(20, 8, dtype=torch.bool), (torch.arange(8) < equal).expand(20, 8)
+    factor = active_set.DenseRows(C, C @ C.mT).face(all_, m, all_, fixed)
+    for rows, push, index, real in zip(C.numpy(), m.numpy(), factor.index.numpy(), factor.real.numpy(), strict=True):
+        held = index[real > 0]
+        assert np.linalg.matrix_rank(rows[held]) == len(held) == 4
+        weights = np.linalg.solve(rows[held].T, rows.T @ push)
+        assert (weights[held >= equal] > -1e-9).all()
 
 
 def test_dependent_rows_give_right_gradients_along_consistent_changes():
