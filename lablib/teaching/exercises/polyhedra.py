@@ -494,12 +494,12 @@ MIX = Exercise(
         Misconception(
             "no-softmax",
             lambda a: torch.einsum("...k,kij->...ij", a, all_permutations(a.dtype)),
-            "The raw numbers are no weights: they may be negative and need not sum to 1. A softmax makes weights of them.",
+            "The raw numbers are no weights: they may be negative and need not sum to 1. A softmax makes weights.",
         ),
         Misconception(
             "softmax-over-the-batch",
             lambda a: torch.einsum("...k,kij->...ij", a.softmax(0), all_permutations(a.dtype)),
-            "The softmax runs along the first dimension, over the batch. Along dim=-1 each matrix gets its own weights.",
+            "The softmax runs along the first dimension, over the batch. With dim=-1 each matrix has its own weights.",
         ),
         Misconception(
             "transposed",
