@@ -1,7 +1,8 @@
 """Exact, batched, differentiable constraint layers: the library side of *Constraints in Neural Networks*."""
 
 from .fenchel import FenchelLiftedNetwork, fenchel_gap
-from .matrix_sets import Spectraplex
+from .matrix_sets import Birkhoff, Spectraplex
+from .polyhedron import Polyhedron
 from .projection import ConvexSet, ProjectionLayer, check_jacobian
 from .rollouts import FrankWolfeLayer, frank_wolfe
 from .saddle_point import DualHead
@@ -13,6 +14,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Affine",
+    "Birkhoff",
     "Box",
     "BoxBudget",
     "ConvexSet",
@@ -22,6 +24,7 @@ __all__ = [
     "History",
     "InputError",
     "L1Ball",
+    "Polyhedron",
     "ProjectionLayer",
     "Simplex",
     "SolveError",

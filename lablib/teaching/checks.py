@@ -215,11 +215,12 @@ def runs(shape: Callable[[Case], tuple[int, ...]]) -> Property:
                 hint="The last dimension holds one point and the dimensions before it are a batch: reduce with "
                 "dim=-1 only.",
             )
-        if out.dtype != case.args[0].dtype:
+        first = case.args[0]
+        if isinstance(first, Tensor) and out.dtype != first.dtype:
             raise Wrong(
                 "dtype",
                 given=given,
-                expected=str(case.args[0].dtype),
+                expected=str(first.dtype),
                 got=str(out.dtype),
                 hint="Make new tensors from the input (torch.zeros_like, y.new_tensor), so that float32 stays float32.",
             )
