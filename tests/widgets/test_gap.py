@@ -319,4 +319,4 @@ def test_live_moves_with_its_controls_and_lies_on_the_curve():
         assert picture.value not in seen, control.description
         seen.add(picture.value)
     steps.value, v.value = 0, 0.46875  # tanh(0.5) = 0.4621
-    assert '<b data-part="gap">0.0000</b>' in picture.value
+    assert '<b data-part="violation">0.0000</b>' in picture.value
