@@ -14,6 +14,7 @@ _FUNCTIONS = {"claim": "claims", "check": "checks", "doctor": "doctor"}
 _MODULES = (
     "figures",
     "explorer",
+    "gap",
     "halfplanes",
     "multiplier",
     "rollout",
