@@ -37,8 +37,8 @@ LOSSES = ("squared", "cross_entropy")
 CERTAIN = 1 + 1e-6
 """What rounding may take from a spectral norm, so that a bound stays one."""
 
-MOST, BOUND, NEGLIGIBLE = 1e3, 1e6, 1e-7
-"""Safeguards: rho and beta grow no further, multipliers stay within, residuals below are left alone."""
+MOST, BOUND, NEGLIGIBLE = 1e3, 1e6, 1e-3
+"""Safeguards: where rho and beta stop to grow, what multiplier means divergence, and which residuals are small."""
 
 # ---- the pair (v, u) ------------------------------------------------------------------------------------------------
 
@@ -81,7 +81,8 @@ def activation_candidates(
     """Return the five candidates for :func:`activation_step`: v, u and the value, each of shape (5, ...).
 
     In order: v and u both free, with u >= 0; on the line v = u; at u = 0; both free, with u <= 0; on the line
-    v = slope u. The value is inf where a candidate is not feasible. Shapes, errors and source: as there.
+    v = slope u. The value is inf where a candidate is not feasible. The third is never better than all others. Shapes
+    and source: as there.
 
     >>> one = torch.tensor(1.0)
     >>> v, u, value = activation_candidates(one, -one, 1.0, 1.0)
@@ -125,7 +126,9 @@ def _pair(
 ) -> tuple[Tensor, Tensor]:
     p, q = torch.broadcast_tensors(p, q)
     best = best_v = best_u = None
-    for v, u, allowed in _candidates(p, q, a, b, slope, penalty):
+    for i, (v, u, allowed) in enumerate(_candidates(p, q, a, b, slope, penalty)):
+        if i == 2:
+            continue  # never the only winner: at u = 0 < v the function has a concave kink, and (0, 0) is on both lines
         value = _pair_value(v, u, p, q, a, b, slope, penalty)
         if allowed is not None:
             value = torch.where(allowed, value, math.inf)
@@ -153,11 +156,20 @@ def shrink_groups(W: Tensor, threshold: Tensor | float) -> Tensor:
     return W * (1 - threshold / length).clamp(min=0)
 
 
+def largest_eigenvalue(gram: Tensor) -> Tensor:
+    """Return a bound on the largest eigenvalue of a Gram matrix that is certain, in float64; FloatingPointError if not.
+
+    LAPACK's own error for numbers that are not finite does not say so.
+    """
+    if not math.isfinite(float(gram.sum())):
+        raise FloatingPointError("the iterate is not finite")
+    return torch.linalg.eigvalsh(gram.double()).amax().clamp(min=0) * CERTAIN
+
+
 def spectral_square(W: Tensor) -> Tensor:
     """Return a bound on the squared spectral norm of W that is certain: exact up to rounding, from its Gram matrix."""
     W = W.double()
-    gram = W @ W.mT if W.shape[0] < W.shape[1] else W.mT @ W
-    return torch.linalg.eigvalsh(gram).amax().clamp(min=0) * CERTAIN
+    return largest_eigenvalue(W @ W.mT if W.shape[0] < W.shape[1] else W.mT @ W)
 
 
 @dataclass(frozen=True)
@@ -178,8 +190,8 @@ class Design:
         mean = V.mean(0)
         centred = V - mean
         gram = centred.mT @ centred
-        largest = torch.linalg.eigvalsh(gram.double()).amax() * CERTAIN
-        return cls(mean, centred, gram, largest.clamp(min=torch.finfo(V.dtype).tiny).to(V.dtype))
+        curvature = largest_eigenvalue(gram).clamp(min=torch.finfo(V.dtype).tiny).to(V.dtype)
+        return cls(mean, centred, gram, curvature)
 
 
 def group_weight_step(
@@ -279,7 +291,7 @@ class GroupSparseNetwork(nn.Module):
     ``rho``: the first weight of the squared residuals; ``activation_penalty``: the first beta. Both grow, by
     ``growth``, where the residual that they answer for does not fall; all is for sums over samples. ``sweeps``: over
     all blocks, for each update of the multipliers. ``pair_steps``, ``w_steps``: inner steps for a block. ``seed``: for
-    the first weights (normal, of standard deviation ``first``).
+    the first weights (normal, of standard deviation ``first`` over the square root of the inputs).
 
     The network's own weights are always the best that a run has met, measured by the objective at the forward pass,
     where all constraints hold. The iterate of the method lives beside them. Raises InputError or TypeError, naming the
@@ -288,7 +300,7 @@ class GroupSparseNetwork(nn.Module):
     >>> generator = torch.Generator().manual_seed(0)
     >>> X = torch.randn(60, 5, generator=generator, dtype=torch.float64)
     >>> y = (X[:, :1] - X[:, 1:2]).abs()            # three of the five inputs do not matter
-    >>> net = GroupSparseNetwork([5, 8, 1], 0.1, 0.01, dtype=torch.float64)
+    >>> net = GroupSparseNetwork([5, 8, 1], 0.1, 0.05, dtype=torch.float64)
     >>> history = net.fit(X, y, epochs=60, progress=False)
     >>> net.zero_groups()[0], net.live_inputs().tolist()
     (3, [0, 1])
@@ -301,7 +313,7 @@ class GroupSparseNetwork(nn.Module):
         group_penalty: float | Sequence[float] = 1e-3,
         *,
         seed: int = 0,
-        first: float = 0.01,
+        first: float = 1.0,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         **options: Any,
@@ -317,7 +329,8 @@ class GroupSparseNetwork(nn.Module):
         for inputs, outputs in itertools.pairwise(widths):
             layer = nn.Linear(inputs, outputs, dtype=dtype, device=device)
             with torch.no_grad():
-                layer.weight.copy_(first * torch.randn(outputs, inputs, generator=generator, dtype=torch.float64))
+                noise = torch.randn(outputs, inputs, generator=generator, dtype=torch.float64)
+                layer.weight.copy_(first / math.sqrt(inputs) * noise)
                 layer.bias.zero_()
             layers.append(layer)
         self._build(layers, slope, group_penalty, **options)
@@ -629,14 +642,14 @@ class GroupSparseNetwork(nn.Module):
         ``progress``: True writes a line to stderr after each outer iteration, a callable gets each row. ``trace``: also
         record the augmented Lagrangian after each block step.
 
-        A row has "objective" (the augmented Lagrangian), "loss" (the network's objective at the iterate's weights),
-        "gap affine" and "gap activation" (root mean squares of U - W V - b and V - s(U)), "zero groups", and scores.
-        The network keeps the weights of the best loss. The first call starts at the network's own weights, and so does
-        a call after they were changed from outside, or with other data.
+        A row has "objective" (the augmented Lagrangian), "loss" (the network's own objective, so the best so far),
+        "iterate loss" (that of the iterate's weights), "gap affine" and "gap activation" (root mean squares of
+        U - W V - b and V - s(U)), "zero groups" and the training score of the iterate. The first call starts at the
+        network's own weights, and so does a call after they were changed from outside, or with other data.
 
         The first Ctrl-C lets the iteration finish and returns; a second one undoes it and raises KeyboardInterrupt.
         Either way everything is kept, and the next call goes on. A run that diverges (a number that is not finite, or a
-        loss ten times the first) warns, and leaves the best weights in place.
+        multiplier beyond all measure) warns, and leaves the best weights in place.
         """
         labels = isinstance(y, Tensor) and y.dtype == torch.int64
         X, T = self._checked(X, y)
@@ -666,7 +679,7 @@ class GroupSparseNetwork(nn.Module):
         """Lift the network's weights, unless the iterate belongs to them and to these data."""
         data = [float(X.sum(dtype=torch.float64)), float(T.sum(dtype=torch.float64)), len(X)]
         best = self.history.best.get("weights", {})
-        same = all(torch.equal(p, best[name]) for name, p in self.named_parameters() if best)
+        same = bool(best) and all(torch.equal(p, best[name]) for name, p in self.named_parameters())
         if self._point is not None and same and data == self._data:
             return
         if self.history.rows:
@@ -701,10 +714,12 @@ class GroupSparseNetwork(nn.Module):
                 note(f"W{l + 1}")
         for l in range(last + 1):
             residual = point.us[l] - point.affine(X, l)
-            xi = (point.multipliers[l] + self.rho * residual).clamp(-BOUND, BOUND)
-            point = point.put("multipliers", l, xi)
+            point = point.put("multipliers", l, point.multipliers[l] + self.rho * residual)
         if not all(bool(torch.isfinite(t).all()) for part in vars(point).values() for t in part):
             raise FloatingPointError("the iterate is not finite")
+        largest = max(float(xi.abs().max()) for xi in point.multipliers)
+        if largest > BOUND:
+            raise FloatingPointError(f"a multiplier is {largest:.3g}: try a larger rho, or inputs of a smaller scale")
 
         def commit() -> bool:
             self._point = point
@@ -745,10 +760,13 @@ class GroupSparseNetwork(nn.Module):
         """Let rho grow where the affine residual is not below all of the last ones, beta where the slack dominates."""
         affine, activation = self._gaps(self._point, X)
         window = self._residuals[-2 * len(self.layers) :]
-        if len(window) == 2 * len(self.layers) and affine >= max(window) and affine > NEGLIGIBLE and self.rho < MOST:
+        full = len(window) == 2 * len(self.layers) and self.growth > 1
+        if full and affine >= max(window) and affine > NEGLIGIBLE and self.rho < MOST:
             self.rho = min(MOST, self.growth * self.rho)
             self.history.mark(f"rho {self.rho:.4g}")
-        if window and activation**2 > 10 * affine**2 and activation > NEGLIGIBLE and self.activation_penalty < MOST:
+            window = []  # so that the new rho has time to show what it does
+        dominates = activation**2 > 10 * affine**2 and activation > NEGLIGIBLE
+        if dominates and self.growth > 1 and self.activation_penalty < MOST:
             self.activation_penalty = min(MOST, self.growth * self.activation_penalty)
             self.history.mark(f"beta {self.activation_penalty:.4g}")
         self._residuals = [*window, affine]
@@ -762,13 +780,14 @@ class GroupSparseNetwork(nn.Module):
         for l, (W, b) in enumerate(zip(point.weights, point.offsets, strict=True)):
             v = torch.addmm(b, v, W.mT)
             v = leaky(v, self.slope) if self._activated(l) else v
-        loss = self._objective(v, T, point.weights)
-        if not self.history.best or loss < self.history.best["loss"]:
+        here = self._objective(v, T, point.weights)
+        best = min(here, self.history.best.get("loss", math.inf))
+        if best == here:
             for layer, W, b in zip(self.layers, point.weights, point.offsets, strict=True):
                 layer.weight.copy_(W)
                 layer.bias.copy_(b)
         affine, activation = self._gaps(point, X)
-        row = {"objective": self._lagrangian(point, X, T), "loss": loss}
+        row = {"objective": self._lagrangian(point, X, T), "loss": best, "iterate loss": here}
         row |= {"gap affine": affine, "gap activation": activation}
         row["zero groups"] = sum(int((W == 0).all(0).sum()) for W in point.weights)
         name = "accuracy" if labels else "R2"
