@@ -1,5 +1,6 @@
 """Exact, batched, differentiable constraint layers: the library side of *Constraints in Neural Networks*."""
 
+from .augmented import GroupSparseNetwork, activation_step
 from .fenchel import FenchelLiftedNetwork, fenchel_gap
 from .matrix_sets import Birkhoff, Spectraplex
 from .polyhedron import Polyhedron
@@ -21,6 +22,7 @@ __all__ = [
     "DualHead",
     "FenchelLiftedNetwork",
     "FrankWolfeLayer",
+    "GroupSparseNetwork",
     "History",
     "InputError",
     "L1Ball",
@@ -30,6 +32,7 @@ __all__ = [
     "SolveError",
     "SolveInfo",
     "Spectraplex",
+    "activation_step",
     "check_jacobian",
     "fenchel_gap",
     "frank_wolfe",
