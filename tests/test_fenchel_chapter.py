@@ -79,7 +79,7 @@ def test_scratch_hidden_step_ends_where_a_general_solver_ends(scratch):
         return 0.3 * relu_gap(x, U).sum() + 1.7 * (logits.logsumexp(1) - (target * logits).sum(1)).sum()
 
     expected, value = solve(cost, X, lower=0.0)
-    for _ in range(3000):
+    for _ in range(1000):
         X = scratch["x_step"](X, U, W, target, 0.3, 1.7, scratch["softmax"], 0.5)
     assert cost(X) <= value + 1e-10
     assert_close(X, expected, atol=1e-5, rtol=1e-5)
@@ -92,7 +92,7 @@ def test_scratch_weight_step_ends_where_a_general_solver_ends(scratch):
         return 0.7 / 9 * relu_gap(target, X @ W[:-1] + W[-1]).sum() + 0.1 / 2 * (W - held).square().sum()
 
     expected, value = solve(cost, W)
-    for _ in range(2000):
+    for _ in range(600):
         W = scratch["w_step"](W, held, X, target, 0.7, 0.1, torch.relu, 1.0)
     assert cost(W) <= value + 1e-10
     assert_close(W, expected, atol=1e-5, rtol=1e-5)
