@@ -42,7 +42,7 @@ F64 = torch.float64
 
 
 def polyhedron(n: int, p: int, m: int, batch: int, seed: int) -> dict:
-    """Normal rows through and around a normal point, and points around it: about two fifths of the inequalities hold."""
+    """Normal rows through and around a normal point, and points around it: two fifths of the inequalities hold."""
     g = torch.Generator().manual_seed(seed)
     A, G, inside = (torch.randn(*shape, generator=g, dtype=F64) for shape in ((p, n), (m, n), (n,)))
     room = math.sqrt(n) * torch.rand(m, generator=g, dtype=F64) / 2
@@ -78,7 +78,10 @@ def reference(data: dict, v: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
-    stacked, cones = sparse.csc_matrix(np.vstack([A, G])), [clarabel.ZeroConeT(len(b)), clarabel.NonnegativeConeT(len(h))]
+    stacked, cones = (
+        sparse.csc_matrix(np.vstack([A, G])),
+        [clarabel.ZeroConeT(len(b)), clarabel.NonnegativeConeT(len(h))],
+    )
     eye, answers = sparse.eye(A.shape[1], format="csc"), []
     for y, pull in zip(data["y"].numpy(), v.numpy(), strict=True):
         found = clarabel.DefaultSolver(eye, -y, stacked, np.concatenate([b, h]), cones, settings).solve()
@@ -127,7 +130,7 @@ def check(answer, right, v) -> dict:
     return {"error": x, "gradient_error": product, "exact": max(x, product) <= EXACT}
 
 
-# -- the tools: each takes the data and returns a function of y ---------------------------------------------------------
+# -- the tools: each takes the data and returns a function of y --------------------------------------------------------
 
 
 def own(data: dict):
@@ -157,9 +160,7 @@ class _ActiveSet(torch.autograd.Function):
     @staticmethod
     def backward(ctx, v):
         v = v.numpy()
-        out = np.stack(
-            [one - B.T @ np.linalg.solve(B @ B.T, B @ one) for one, B in zip(v, ctx.faces, strict=True)]
-        )
+        out = np.stack([one - B.T @ np.linalg.solve(B @ B.T, B @ one) for one, B in zip(v, ctx.faces, strict=True)])
         return torch.from_numpy(out), None, None, None
 
 
@@ -270,7 +271,9 @@ SLOW = ("proxsuite QPLayer", "qpth", "daqp, dQP's rule", PREPARED, GENERAL)
 
 def tools(case: dict, quick: bool) -> list[str]:
     """Return who takes part in a case: whoever can, and does not need minutes."""
-    chosen = [name for name in TOOLS if (name != GENERAL and not name.startswith("jaxopt")) or case["set"] == "birkhoff"]
+    chosen = [
+        name for name in TOOLS if (name != GENERAL and not name.startswith("jaxopt")) or case["set"] == "birkhoff"
+    ]
     if case["set"] == "birkhoff" and case["n"] > 10:
         chosen = [name for name in chosen if name not in SLOW and not name.startswith("cvxpylayers")]
     if quick:
@@ -380,7 +383,9 @@ def one_point(case: dict, seed: int) -> list[dict]:
     entries = [
         measure.Entry(
             {"name": name} | ({"composed": True} if name == GENERAL else {}),
-            lambda make=make: measure.both_passes(make().project, y.clone().requires_grad_(), cotangent(y, seed), "cpu"),
+            lambda make=make: measure.both_passes(
+                make().project, y.clone().requires_grad_(), cotangent(y, seed), "cpu"
+            ),
             lambda answer, make=make: feasible(make(), answer[0]),
         )
         for name, make in makers.items()
@@ -429,7 +434,7 @@ def section(record: dict) -> list[str]:
         " normal numbers; about two fifths of the inequalities hold at the answers. The set is shared, the points"
         " differ. A doubly stochastic matrix is the nearest to a matrix of normal numbers. All in float64, one thread.",
         "",
-        f"A tool is exact if $x$ and the pulled-back cotangent are right to $10^{{-6}}$ for each point, against an"
+        "A tool is exact if $x$ and the pulled-back cotangent are right to $10^{-6}$ for each point, against an"
         " interior-point solution whose active rows were solved for again, and whose multipliers were checked.",
         "",
         "### The goals",
