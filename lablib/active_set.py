@@ -35,7 +35,7 @@ from torch import Tensor
 EPS = torch.finfo(torch.float64).eps
 NOISE = 64 * EPS  # what rounding explains, relative to the size of a sample
 DEPENDENT = 1e-11  # a pivot of a Gram matrix below this: rows nearer than 3e-6 to the span of others belong to it
-GUESSES = 10  # Douglas-Rachford steps
+GUESSES = 14  # Douglas-Rachford steps
 PASSES = 12  # of the iteration before the method of multipliers takes over
 NEWTON = 300  # steps of the method of multipliers, all subproblems together
 ROUNDS = 30  # subproblems of a sample before it is given up
@@ -234,20 +234,20 @@ class DenseFactor(NamedTuple):
         """Return the factors of the samples ``which``."""
         return DenseFactor(*(t[which] for t in self))
 
-    @staticmethod
-    def joined(parts: list[tuple[Tensor, DenseFactor]], count: int) -> DenseFactor:
-        """Put the factors of several parts of a batch together, padded to one length."""
-        k = max(factor.index.shape[-1] for _, factor in parts)
-        first = parts[0][1]
-        index, real = first.index.new_zeros(count, k), first.real.new_zeros(count, k)
-        lower, failed = first.lower.new_zeros(count, k, k), first.failed.new_zeros(count)
-        for which, factor in parts:
-            old = factor.index.shape[-1]
-            index[which, :old], real[which, :old], failed[which] = factor.index, factor.real, factor.failed
-            lower[which, :old, :old] = factor.lower
-            if old < k:
-                torch.diagonal(lower, 0, -2, -1)[which, old:] = 1
-        return DenseFactor(index, real, lower, failed)
+    def put(self, which: Tensor, other: DenseFactor) -> DenseFactor:
+        """Return this with the samples ``which`` replaced, padded where they need more places."""
+        own, new = self.index.shape[-1], other.index.shape[-1]
+        index, real, lower = self.index, self.real, self.lower
+        if new > own:
+            index, real = (torch.nn.functional.pad(e, (0, new - own)) for e in (index, real))
+            lower = torch.nn.functional.pad(lower, (0, new - own, 0, new - own))
+            torch.diagonal(lower, 0, -2, -1)[:, own:] = 1
+        else:
+            index, real, lower = index.clone(), real.clone(), lower.clone()
+            real[which, new:], lower[which, new:] = 0, 0
+            torch.diagonal(lower, 0, -2, -1)[which, new:] = 1
+        index[which, :new], real[which, :new], lower[which, :new, :new] = other.index, other.real, other.lower
+        return DenseFactor(index, real, lower, self.failed.index_copy(0, which, other.failed))
 
 
 def pack(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -302,18 +302,8 @@ class Face(NamedTuple):
 
     def put(self, which: Tensor, other: Face) -> Face:
         """Return this with the samples ``which`` replaced."""
-        rest = torch.ones(len(self.m), dtype=torch.bool, device=which.device).index_fill_(0, which, False)
-        rest = torch.nonzero(rest).squeeze(-1)
-        return Face.joined([(rest, self.some(rest)), (which, other)])
-
-    @staticmethod
-    def joined(parts: list[tuple[Tensor, Face]]) -> Face:
-        """Put the faces of several parts of a batch together."""
-        count = sum(len(which) for which, _ in parts)
-        side, m = (parts[0][1].m.new_empty(count, parts[0][1].m.shape[-1]) for _ in range(2))
-        for which, face in parts:
-            side[which], m[which] = face.side, face.m
-        return Face(side, m, type(parts[0][1].factor).joined([(which, f.factor) for which, f in parts], count))
+        side, m = (old.index_copy(0, which, new) for old, new in ((self.side, other.side), (self.m, other.m)))
+        return Face(side, m, self.factor.put(which, other.factor))
 
 
 def search(problem: Problem, max_steps: int | None, element: str) -> tuple[Face, int]:
@@ -340,13 +330,15 @@ def search(problem: Problem, max_steps: int | None, element: str) -> tuple[Face,
 
 
 def guess(problem: Problem) -> Tensor:
-    """Return row values and multipliers, added, after a few Douglas-Rachford steps; ``pull`` is K (1 + K)^-1."""
-    t, pull = problem.t, problem.rows.pull
-    away = t - t @ pull
-    q = t
+    """Return row values and multipliers, added, after a few Douglas-Rachford steps; ``pull`` is K (1 + K)^-1.
+
+    In float32, as a guess needs no more.
+    """
+    q, low, high, pull = (e.float() for e in (problem.t, problem.low, problem.high, problem.rows.pull))
+    away = torch.addmm(q, q, pull, alpha=-1)
     for _ in range(GUESSES):
-        z = q.clamp(problem.low, problem.high)
-        q = torch.addmm(away, 2 * z - q, pull).add_(q).sub_(z)
+        z = q.clamp(low, high)
+        q = torch.addmm(away, torch.add(z, z).sub_(q), pull).add_(q).sub_(z)
     return q
 
 
@@ -355,7 +347,7 @@ def iterate(problem: Problem, side: Tensor, passes: int) -> tuple[Face, Tensor |
 
     Returns the face as far as it came, the samples (or None) that are not settled, and the passes.
     """
-    part, number, parts, stuck = problem, None, [], []
+    part, number, face, stuck = problem, None, None, []
     fixed = problem.low == problem.high
     stride = looks_every(side.device)
     step = 0
@@ -381,22 +373,21 @@ def iterate(problem: Problem, side: Tensor, passes: int) -> tuple[Face, Tensor |
             side = torch.where((moving & sound).unsqueeze(-1), new, side)
             continue
         on = moving & sound
-        goes = bool(on.any()) and not last
-        face = Face(side, m, factor)
-        if not goes and number is None:  # the usual end: all at once
-            left = torch.nonzero(~sound | on).squeeze(-1)
-            return face, left if len(left) else None, step
-        number = torch.arange(len(side), device=side.device) if number is None else number
-        stuck.append(number[~sound | on] if not goes else number[~sound])
-        ends = torch.nonzero(~on).squeeze(-1) if goes else torch.arange(len(side), device=side.device)
-        if len(ends):
-            parts.append((number[ends], face.some(ends) if goes else face))
+        goes = not last and bool(on.any())
+        if goes and bool(on.all()):
+            side = new
+            continue
+        found = Face(side, m, factor)
+        face = found if face is None else face.put(number, found)
+        left = torch.nonzero(~sound if goes else ~sound | on).squeeze(-1)
+        stuck.append(left if number is None else number[left])
         if not goes:
             break
         keep = torch.nonzero(on).squeeze(-1)
-        number, part, fixed, side = number[keep], part.some(keep), fixed[keep], new[keep]
+        number = keep if number is None else number[keep]
+        part, fixed, side = part.some(keep), fixed[keep], new[keep]
     left = torch.cat(stuck)
-    return Face.joined(parts), left if len(left) else None, step
+    return face, left if len(left) else None, step
 
 
 def multipliers(problem: Problem, limit: float) -> tuple[Tensor, int]:

@@ -283,8 +283,9 @@ class Polyhedron(ConvexSet):
         x = x - times(Q, back(Q, x - start))
         value = times(C, x)
         far = (problem.over(value).abs() > self._allowed(dtype) * size).any(-1)
-        # Once more from x, which recovers the digits that a huge y costs.
-        x = x - back(C, face.factor.solve(problem.excess(value, face.side)))
+        excess = problem.excess(value, face.side)
+        if bool((excess.abs() > 4 * EPS * size).any()):  # once more from x, for the digits that a huge y costs
+            x = x - back(C, face.factor.solve(excess))
         return x, face.side, face.factor, far, steps
 
     def _off(self, g, start, dtype):
