@@ -230,6 +230,10 @@ class DenseFactor(NamedTuple):
         pivots = torch.diagonal(self.lower, 0, -2, -1)
         return pivots.amin(-1).square() if pivots.shape[-1] else pivots.new_ones(len(pivots))
 
+    def mask(self, like: Tensor) -> Tensor:
+        """Return 1 where a row is on the face, (B, r)."""
+        return torch.zeros_like(like).scatter_add_(-1, self.index, self.real)
+
     def some(self, which: Tensor) -> DenseFactor:
         """Return the factors of the samples ``which``."""
         return DenseFactor(*(t[which] for t in self))
@@ -471,5 +475,5 @@ def settle(problem: Problem, face: Face, rough: Tensor, element: str) -> Face:
     part, m, value = problem.some(which), face.m[which], value[which]
     factor = part.rows.face(wanted[which], m, strong[which], fixed[which])
     near = torch.where((part.high - value).abs() <= (value - part.low).abs(), 1.0, -1.0).to(m.dtype)
-    side = near * torch.zeros_like(m).scatter_add_(-1, factor.index, factor.real)
+    side = near * factor.mask(m)
     return face.put(which, Face(side, m, factor))

@@ -16,9 +16,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.optimize import linprog, nnls
 from torch import Tensor
 
+from . import banded
 from .active_set import EPS, DenseRows, Problem, back, search, times
 from .projection import ConvexSet, check_point, raise_not_finite, truth
 from .sets import (
@@ -70,6 +72,11 @@ class Polyhedron(ConvexSet):
     tensor (..., p, n), ``b``: a number or a tensor (..., p); ``G``: (..., m, n), ``h``: a number or (..., m), +inf for
     no limit; ``lower``, ``upper``: numbers or (..., n), infinities allowed. Each may be shared or per sample. ``dim``
     fixes n where no tensor does. Rows may be redundant, repeated, of any scale; the set may be flat.
+
+    Sparse ``A`` and ``G`` (tensors of a sparse layout, shared by the batch, without gradients) stay sparse. Their rows
+    are ordered into a band and solved on the host by SciPy, sample by sample (``banded.py``), wherever y lives.
+    Gradients flow to y, b, h and the bounds; where active rows depend on each other, to those of an independent set
+    that spans them, which need not be one that carries the multiplier. A layer does not list them in ``state_dict``.
 
     Gradients flow to all tensor data. Where active rows depend on each other those of an independent index set of the
     Han-Sun family are returned: first rows that carry a multiplier (an extreme one, so they are independent), then
@@ -129,16 +136,48 @@ class Polyhedron(ConvexSet):
                     f"row of {of}"
                 )
 
+    @property
+    def _sparse(self) -> bool:
+        """Tell whether A or G is sparse; then they are no data through which gradients flow."""
+        return any(t is not None and t.layout is not torch.strided for t in (self.A, self.G))
+
+    def _keep(self, **data: Any) -> None:
+        ConvexSet._keep(self, **data)
+        self.active_ranks = (1,) if self._sparse else Polyhedron.active_ranks
+        if not self._sparse:
+            return
+        for name in ("A", "G"):
+            t = getattr(self, name)
+            if t is not None and (t.layout is torch.strided or t.dim() != 2 or t.requires_grad):
+                raise InputError(
+                    f"{name} has layout {t.layout}, shape {tuple(t.shape)} and requires_grad={t.requires_grad}: where"
+                    " one of A and G is sparse, expected both sparse, of two dimensions and without gradients"
+                )
+            if t is not None:  # one layout, which can also be copied
+                self.__dict__[name] = t.detach().to_sparse_coo().coalesce()
+        self.names = tuple(name for name in self.names if name not in ("A", "G"))
+
     def _check_data(self) -> None:
         for name in ("A", "b", "G"):
-            if getattr(self, name) is not None:
-                _finite(name, getattr(self, name))
+            t = getattr(self, name)
+            if t is not None and (isinstance(t, float) or t.layout is torch.strided):
+                _finite(name, t)
+            elif t is not None:
+                _finite(f"the values of {name}, ", banded.entries(t)[1])
         if self.h is not None:
             _require(~(torch.as_tensor(self.h) > -math.inf), "h", self.h, "a number, or inf for no limit")
         _check_bounds(*self._bounds())
 
     def __getstate__(self):
         return {**self.__dict__, "_kept": {}}
+
+    def to(self, *args: Any, **kwargs: Any) -> ConvexSet:
+        """Return the set with its tensors moved or cast, sparse ones too."""
+        other = ConvexSet.to(self, *args, **kwargs)
+        for name in ("A", "G") if self._sparse else ():
+            t = getattr(self, name)
+            other.__dict__[name] = None if t is None else t.to(*args, **kwargs)
+        return other
 
     def _bounds(self) -> tuple[float | Tensor, float | Tensor]:
         lower = -math.inf if self.lower is None else self.lower
@@ -231,6 +270,8 @@ class Polyhedron(ConvexSet):
         batch, dtype = y.shape[:-1], y.dtype
         if not bool(y.sum().isfinite()):
             raise_not_finite("y", y)
+        if self._sparse:
+            return self._solve_banded(y, max_steps, element)
         g, ends, bad = self._prepared(y)
         x, side, factor, off, steps = self._search(g, ends, y, max_steps, element)
         for _ in range(2):
@@ -249,6 +290,66 @@ class Polyhedron(ConvexSet):
         active = (factor.index, side.gather(-1, factor.index) * factor.real, factor.lower)
         active = tuple(t.reshape(*batch, *t.shape[1:]) for t in active)
         return x.to(dtype).reshape(*batch, self.dim), (*active, g.mask, g.Q, g.R, g.C, g.share), steps
+
+    def _rows(self) -> tuple[banded.BandedRows, Tensor]:
+        """Return the sparse rows, of norm 1 and in a band, and their lengths before; kept while the rows stay."""
+        key = (self.lower is None and self.upper is None, self.A is None, self.G is None)
+        given = [t for M in (self.A, self.G) if M is not None for t in (*banded.entries(M), torch.tensor(M.shape))]
+        if not self._still("rows", key, given):
+            parts = [banded.from_torch(t) for t in (self.A, self.G) if t is not None]
+            if not key[0]:
+                parts.append(sparse.identity(self.dim, format="csr"))
+            C = sparse.vstack(parts, format="csr")
+            length = _lengths(C)
+            band = banded.BandedRows(_scaled(C, length))
+            if (band.width + 1) * C.shape[0] > banded.LARGEST:
+                raise InputError(
+                    f"the sparse rows make a band of width {band.width} with {C.shape[0]} rows, too large to factor: "
+                    "expected rows that couple near neighbours; give dense tensors"
+                )
+            self._kept.update(rows=(key, [t.clone() for t in given]), band=(band, torch.from_numpy(length)))
+        return self._kept["band"]
+
+    def _banded_ends(self) -> tuple[Tensor, Tensor]:
+        """Return the ends of the sparse rows as given: A, then G, then the bounds."""
+        low, high = [], []
+        if self.A is not None:
+            b = torch.as_tensor(_double(self.b), dtype=torch.float64)
+            b = b if b.dim() else b.expand(self.A.shape[-2])
+            low, high = [b], [b]
+        if self.G is not None:
+            h = torch.as_tensor(_double(self.h), dtype=torch.float64)
+            h = h if h.dim() else h.expand(self.G.shape[-2])
+            low, high = [*low, torch.full_like(h, -math.inf)], [*high, h]
+        if self.lower is not None or self.upper is not None:
+            for ends, end in zip((low, high), self._bounds(), strict=True):
+                end = torch.as_tensor(_double(end), dtype=torch.float64)
+                ends.append(end if end.dim() else end.expand(self.dim))
+        return _joined(low), _joined(high)
+
+    def _solve_banded(self, y, max_steps, element):
+        """Search as for dense rows, with the equalities among the rows."""
+        batch, dtype = y.shape[:-1], y.dtype
+        band, length = self._rows()
+        self._check_data()
+        low, high = (_flat(t / length, batch, 1) for t in self._banded_ends())
+        x = y.detach().cpu().double().reshape(-1, self.dim)
+        size = _size(x).unsqueeze(-1)
+        size = torch.where(size == 0, 1.0, size)
+        t = band.values(x)
+        problem = Problem(band, t, low.expand(t.shape), high.expand(t.shape), size)
+        face, steps = search(problem, max_steps, element)
+        x = x - band.spread(face.m)
+        value = band.values(x)
+        far = (problem.over(value).abs() > self._allowed(dtype) * size).any(-1).reshape(batch)
+        x = x - band.spread(face.factor.solve(problem.excess(value, face.side)))
+        if max_steps is None and not self._lenient:
+            self._check_met(far, batch, steps)
+        if self.lower is not None or self.upper is not None:
+            x = self._onto_bounds(x, face.side[:, -self.dim :], batch)
+        band.last = face.side, face.factor
+        side = face.side.reshape(*batch, face.side.shape[-1]).to(y.device)
+        return x.to(y.device, dtype).reshape(*batch, self.dim), side, steps
 
     def _prepared(self, y):
         """Return the geometry, the ends and where a row that the equalities fix is not met; kept while the data are."""
@@ -329,12 +430,11 @@ class Polyhedron(ConvexSet):
         """Put the coordinates that a bound holds exactly on it, and the others inside."""
         if self.lower is None and self.upper is None:
             return x
-        m = 0 if self.G is None else self.G.shape[-2]
         lower, upper = (
             _flat(torch.as_tensor(_double(t), dtype=x.dtype, device=x.device), batch, 1) for t in self._bounds()
         )
         x = x.clamp(lower, upper)
-        hold = side[:, m:]
+        hold = side[:, -self.dim :]
         return torch.where(hold > 0, upper, torch.where(hold < 0, lower, x))
 
     def _check_met(self, bad, batch, steps):
@@ -354,17 +454,18 @@ class Polyhedron(ConvexSet):
         A, b, G, h, lower, upper = (None if t is None else t for t in self._arrays(index, batch))
         n = self.dim
         rows, ends, names = [], [], []
-        for M, e, name in ((A, b, "b"), (G, h, "h"), (-np.eye(n), -lower, "lower"), (np.eye(n), upper, "upper")):
+        eye = sparse.identity(n, format="csr") if self._sparse else np.eye(n)
+        for M, e, name in ((A, b, "b"), (G, h, "h"), (-eye, -lower, "lower"), (eye, upper, "upper")):
             keep = np.isfinite(e)
             rows.append(M[keep])
             ends.append(e[keep])
             names.append((name, keep))
         length = [_lengths(M) for M in rows]
-        rows = [M / s[:, None] for M, s in zip(rows, length, strict=True)]
+        rows = [_scaled(M, s) for M, s in zip(rows, length, strict=True)]
         ends = [e / s for e, s in zip(ends, length, strict=True)]
         # max -ends.w with rows' w = 0, |w|_1 <= 1, w >= 0 (equalities twice): positive just where the set is empty.
         p = len(ends[0])
-        M = np.vstack([rows[0], -rows[0], *rows[1:]])
+        M = _stacked([rows[0], -rows[0], *rows[1:]])
         e = np.concatenate([ends[0], -ends[0], *ends[1:]])
         found = linprog(
             e, A_ub=np.ones((1, len(e))), b_ub=[1.0], A_eq=M.T, b_eq=np.zeros(n), bounds=(0, None), method="highs"
@@ -410,6 +511,9 @@ class Polyhedron(ConvexSet):
             ("upper", math.inf),
         ):
             value = getattr(self, name)
+            if isinstance(value, Tensor) and value.layout is not torch.strided:
+                out.append(banded.from_torch(value))
+                continue
             t = torch.as_tensor(default if value is None else value).detach().cpu().double()
             out.append(t.expand(*batch, *sizes[name])[index].numpy())
         return tuple(out)
@@ -418,7 +522,20 @@ class Polyhedron(ConvexSet):
 
     def face_project(self, x, v, active=None):
         """Project v on the directions along which every row that holds stays as it is."""
+        if self._sparse:
+            side = self._banded_face(x) if active is None else active
+            return banded.Pull.apply(v.double().cpu(), side.cpu(), self._rows()[0])[0].to(v)
         return self._pull(v.double(), self._face(x) if active is None else active)[0].to(v.dtype)
+
+    def _banded_face(self, x):
+        """Read the face off a point, for sparse rows."""
+        band, length = self._rows()
+        batch = x.shape[:-1]
+        low, high = (_flat(t / length, batch, 1) for t in self._banded_ends())
+        point = x.detach().cpu().double().reshape(-1, self.dim)
+        side = _nearest(band.values(point), low, high, 64 * _rounding(x) * _size(point).unsqueeze(-1))
+        side = side * band.face(side != 0, side, side != 0, side != 0).mask(side)
+        return side.reshape(*batch, side.shape[-1])
 
     def _pull(self, v, active):
         """Return u = J v and the multipliers of the rows of C, (..., r): v = u + C'eta + a part in the rows of A."""
@@ -467,6 +584,8 @@ class Polyhedron(ConvexSet):
 
     def data_gradient(self, y, x, v, active):
         """Return the gradients to the data: multipliers of v, and with A or G also those of y - x, row by row."""
+        if self._sparse:
+            return self._banded_gradient(v, active)
         index, side, _, mask, Q, R, _, share = active
         x, y, v = x.double(), y.double(), v.double()
         unit, length = _unit_rows(self.G.double()) if self.G is not None else (None, share[..., :0])
@@ -500,6 +619,15 @@ class Polyhedron(ConvexSet):
             out["upper"], out["lower"] = bound * (held > 0), bound * (held < 0)
         return tuple(out[name].to(getattr(self, name).dtype) for name in self.names)
 
+    def _banded_gradient(self, v, side):
+        """Return the multipliers of v, each to the end that it belongs to."""
+        band, length = self._rows()
+        eta = banded.Pull.apply(v.double().cpu(), side.cpu(), band)[1] / length
+        p, m = (0 if t is None else t.shape[-2] for t in (self.A, self.G))
+        bound, held = eta[..., p + m :], side.cpu()[..., p + m :]
+        out = {"b": eta[..., :p], "h": eta[..., p : p + m], "upper": bound * (held > 0), "lower": bound * (held < 0)}
+        return tuple(out[name].to(getattr(self, name)) for name in self.names)
+
     # -- the rulers ---------------------------------------------------------------------------------------------------
 
     def violation(self, x):
@@ -508,10 +636,19 @@ class Polyhedron(ConvexSet):
         x = x.double()
         worst = [_outside(x, *self._bounds())]
         if self.A is not None and self.A.shape[-2]:
-            worst.append((times(self.A.double(), x) - _double(self.b)).abs().amax(-1))
+            worst.append((self._apply(self.A, x) - _double(self.b)).abs().amax(-1))
         if self.G is not None and self.G.shape[-2]:
-            worst.append((times(self.G.double(), x) - _double(self.h)).clamp(min=0).amax(-1))
+            worst.append((self._apply(self.G, x) - _double(self.h)).clamp(min=0).amax(-1))
         return torch.stack(torch.broadcast_tensors(*worst)).amax(0)
+
+    @staticmethod
+    def _apply(M: Tensor, x: Tensor, size: bool = False) -> Tensor:
+        """Return M x, or |M| x, for a dense or a sparse M."""
+        M = M.double().abs() if size else M.double()
+        if M.layout is torch.strided:
+            return times(M, x)
+        flat = x.reshape(-1, x.shape[-1]).mT
+        return torch.sparse.mm(M, flat).mT.reshape(*x.shape[:-1], M.shape[-2])
 
     def scale(self, x):
         """Return the largest finite right-hand side in size."""
@@ -530,7 +667,7 @@ class Polyhedron(ConvexSet):
         size = _size(x)
         for M in (self.A, self.G):
             if M is not None and M.shape[-2]:
-                size = torch.maximum(size, times(M.double().abs(), x.double().abs()).amax(-1))
+                size = torch.maximum(size, self._apply(M, x.double().abs(), size=True).amax(-1))
         if isinstance(self.b, Tensor) and self.b.shape[-1]:
             size = torch.maximum(size, self.b.double().abs().amax(-1))
         return 4 * _rounding(x) * size
@@ -601,6 +738,8 @@ class Polyhedron(ConvexSet):
 
     def _certificate(self, normal, x, noise, index, batch):
         A, _, G, h, lower, upper = self._arrays(index, batch)
+        if self._sparse:
+            return self._banded_certificate(normal, x, noise, index, batch)
         eye = np.eye(self.dim)
         rows, slack = np.vstack([G, -eye, eye]), np.concatenate([h - G @ x, x - lower, upper - x])
         length = _lengths(rows)
@@ -610,6 +749,25 @@ class Polyhedron(ConvexSet):
         weights, left = nnls(held.T, normal, maxiter=50 * len(held) + 50) if len(held) else ([], np.linalg.norm(normal))
         if left <= noise * math.sqrt(self.dim):
             return float(np.maximum(slack[near], 0) @ weights[2 * len(A) :]) if len(held) else 0.0
+        try:
+            return float(normal @ (self._lowest(-normal, index, batch) - x))
+        except InputError:
+            return math.inf
+
+    def _banded_certificate(self, normal, x, noise, index, batch):
+        """Do the same for sparse rows, with the multipliers that solve for the rows near x."""
+        band, length = self._rows()
+        low, high = (_flat(t / length, batch, 1).expand(batch.numel(), len(length)) for t in self._banded_ends())
+        place = int(np.ravel_multi_index(index, batch)) if batch else 0
+        value = band.values(torch.from_numpy(x)[None])
+        side = _nearest(value, low[place][None], high[place][None], 1e-6 * (1 + np.abs(x).max(initial=0)))
+        side = side * band.face(side != 0, side, side != 0, side != 0).mask(side)
+        m = band.factor(side).solve(band.values(torch.from_numpy(normal)[None]))
+        left = float((torch.from_numpy(normal) - band.spread(m)).norm())
+        slack = torch.where(side > 0, high[place] - value, torch.where(side < 0, low[place] - value, 0.0))
+        pulls = float((-m * side).masked_fill((low == high)[place], 0).max())
+        if left <= noise * math.sqrt(self.dim) and pulls <= noise * math.sqrt(self.dim):
+            return float((m * slack).clamp(min=0).sum())
         try:
             return float(normal @ (self._lowest(-normal, index, batch) - x))
         except InputError:
@@ -625,6 +783,10 @@ class Polyhedron(ConvexSet):
         whole = torch.broadcast_shapes((*shape,), batch) if batch else tuple(shape)
         centre = np.stack([self._centre(index, batch) for index in np.ndindex(*batch)]).reshape(*batch, self.dim)
         centre = torch.from_numpy(centre).to(blank.device)
+        if self._sparse:
+            step = torch.randn(*whole, self.dim, generator=generator, dtype=torch.float64)
+            u = torch.rand(*whole, 1, generator=generator, dtype=torch.float64)
+            return (centre + 0.9 * u * (self.project(centre + step) - centre)).to(blank.dtype)
         g = self._geometry()
         _, low, high = self._ends(g)
         step = torch.randn(*whole, self.dim, generator=generator, dtype=torch.float64, device=blank.device)
@@ -646,18 +808,22 @@ class Polyhedron(ConvexSet):
         """Maximise the number of rows with room, up to a common factor: a point of the relative interior."""
         A, b, G, h, lower, upper = self._arrays(index, batch)
         n = self.dim
-        M, e = np.vstack([G, -np.eye(n), np.eye(n)]), np.concatenate([h, -lower, upper])
+        eye = sparse.identity(n, format="csr") if self._sparse else np.eye(n)
+        M, e = _stacked([G, -eye, eye]), np.concatenate([h, -lower, upper])
         keep = np.isfinite(e)
         M, e = M[keep], e[keep]
         length = _lengths(M)
-        M, e = M / length[:, None], e / length
+        M, e = _scaled(M, length), e / length
         r, p = len(e), len(b)
+        beside, none, some = np.hstack, np.zeros((p, r)), np.eye(r)
+        if self._sparse:
+            beside, none, some = sparse.hstack, sparse.csr_matrix((p, r)), sparse.identity(r)
         # Unknowns z, room t and factor f >= 1 with x = z / f: M z + t <= e f, A z = b f, 0 <= t <= 1.
         found = linprog(
             np.concatenate([np.zeros(n), -np.ones(r), [1e-3]]),
-            A_ub=np.hstack([M, np.eye(r), -e[:, None]]),
+            A_ub=beside([M, some, -e[:, None]]),
             b_ub=np.zeros(r),
-            A_eq=np.hstack([A, np.zeros((p, r)), -b[:, None]]) if p else None,
+            A_eq=beside([A, none, -b[:, None]]) if p else None,
             b_eq=np.zeros(p) if p else None,
             bounds=[(None, None)] * n + [(0, 1)] * r + [(1, None)],
             method="highs",
@@ -669,9 +835,21 @@ class Polyhedron(ConvexSet):
         return found.x[:n] / found.x[-1]
 
 
-def _lengths(rows: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(rows, axis=1)
+def _lengths(rows) -> np.ndarray:
+    """Return the norms of the rows of a matrix, dense or sparse; 1 for a row of zeros."""
+    squares = rows.multiply(rows).sum(1) if sparse.issparse(rows) else (rows * rows).sum(1)
+    length = np.sqrt(np.asarray(squares).ravel())
     return np.where(length == 0, 1.0, length)
+
+
+def _scaled(rows, length: np.ndarray):
+    """Divide the rows of a matrix, dense or sparse."""
+    return (sparse.diags(1 / length) @ rows).tocsr() if sparse.issparse(rows) else rows / length[:, None]
+
+
+def _stacked(parts: list):
+    """Put matrices one under the other; sparse where one is."""
+    return sparse.vstack(parts, format="csr") if any(map(sparse.issparse, parts)) else np.vstack(parts)
 
 
 # -- batches and rows --------------------------------------------------------------------------------------------------
@@ -720,3 +898,8 @@ def _gram_factor(C: Tensor, index: Tensor, side: Tensor) -> Tensor:
     mask = (side != 0).to(C.dtype)
     rows = rows * mask.unsqueeze(-1)
     return torch.linalg.cholesky(rows @ rows.mT + torch.diag_embed(1 - mask))
+
+
+def _nearest(value: Tensor, low: Tensor, high: Tensor, near: Tensor | float) -> Tensor:
+    """Return 1 where a value is at its high end up to ``near``, -1 at the low one, 0 elsewhere."""
+    return torch.where(value >= high - near, 1.0, torch.where(value <= low + near, -1.0, 0.0)).double()
