@@ -192,7 +192,8 @@ class Softmax(Link):
 
     def _even(self, at: Tensor) -> Tensor:
         left = (at == 0).double()
-        return left / self._join(self._split(left, 0.0).sum(-1, keepdim=True).expand(*at.shape[:-1], -1, self.width))
+        total = self._split(left, 0.0).sum(-1, keepdim=True).clamp(min=1.0)  # all of a block may be held
+        return left / self._join(total.expand(*at.shape[:-1], -1, self.width))
 
     def centre(self, at):
         """Return the uniform prediction on what is free."""

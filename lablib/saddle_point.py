@@ -17,7 +17,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from .links import LINKS, Link, Softmax
@@ -59,7 +61,7 @@ def _orthonormal(A: Tensor, link: Link, at: Tensor, eps: float) -> Rows:
     length = _unit(A)
     moved = link.directions(A / length.unsqueeze(-1), at)
     U, values, V = torch.linalg.svd(moved, full_matrices=False)
-    floor = eps * max(A.shape[-2:]) * values[..., :1].clamp(min=1.0)
+    floor = 8 * eps * max(A.shape[-2:]) * values[..., :1].clamp(min=1.0)
     kept = values > floor
     values = torch.where(kept, values, 0.0)
     V, U = V * kept.unsqueeze(-1), U * kept.unsqueeze(-2)
@@ -120,10 +122,14 @@ def _solve_spd(link: Link, w: Tensor, z: Tensor, V: Tensor, g: Tensor, ridge: Te
 
 
 def _step(link: Link, w: Tensor, z: Tensor, g: Tensor, V: Tensor) -> Tensor:
-    """Return Newton's step; its ridge falls with the residual g: the end is quadratic, and a flat start is not lost."""
+    """Return Newton's step; its ridge falls with the square of the residual g.
+
+    So the end is quadratic, a flat start is not lost, and near the boundary, where the curvature along one direction
+    falls as the residual does, steps stay long.
+    """
     size = _norm(g)
     steepest = link.moving(w, z).amax(-1)  # V is orthonormal, so that V D V' is at most this
-    ridge = 0.1 * torch.minimum(size, steepest.clamp(min=1.0)) + 1e-15 * steepest + 1e-200
+    ridge = 0.1 * torch.minimum(size * size, steepest.clamp(min=1.0)) + 1e-15 * steepest + 1e-200
     return -_solve_spd(link, w, z, V, g, ridge.unsqueeze(-1), size.clamp(max=0.1))
 
 
@@ -247,13 +253,47 @@ def _bind(link: Link, A: Tensor, b: Tensor, eps: float) -> tuple[Tensor, Tensor,
             return at, ray, touched
 
 
-def _expose(link: Link, u: Tensor, A: Tensor, b: Tensor, at: Tensor, lam: Tensor, eps: float):
+class _Wall(NamedTuple):
+    """What a direction d proves of each pattern: b is beyond it, or on the face that it touches, or neither."""
+
+    face: Tensor  # (B, K), int8: the held coordinates, with those of the new face
+    ray: Tensor  # (B, m): d where ``d.b`` is above ``sup d.A z``, else 0
+    normal: Tensor  # (B, m): d where the two are equal and coordinates are held, else 0
+
+
+def _try(link: Link, A: Tensor, b: Tensor, at: Tensor, moving: Tensor, d: Tensor, eps: float) -> _Wall:
+    """Take from d (B, m) what moves the coordinates in ``moving`` (B, K), and check what is left of it.
+
+    ``d.b`` above ``sup d.A z`` by more than rounding puts b out of reach; ``d.b`` equal to it puts b on the face that d
+    touches.
+    """
+    length = _unit(A)
+    lines = A.expand(b.shape[0], *A.shape[-2:])
+    still = torch.where((at == 0) & ~moving, -1, at.long()).to(at.dtype)
+    span = _orthonormal(lines, link, still, torch.finfo(b.dtype).eps).span
+    d = d * length
+    for _ in range(2):  # once more for the digits that the first time cancels
+        d = d - _dot(span, _dot(span.mT, d))
+    d = d / length
+    d = d / _norm(d).clamp(min=1e-300).unsqueeze(-1)
+    a = _dot(lines.mT, d)
+    size = _rounding(link, lines, d, b)
+    slack = max(16 * eps, 1e-12) * size
+    floor = 1e-10 * a.abs().amax(-1, keepdim=True) + 4 * slack.unsqueeze(-1)
+    over = (d * b).sum(-1) - link.reach(a if math.isfinite(link.upper) else torch.where(a > floor, a, 0.0), at)
+    new = link.exposed(a, at, floor)
+    beyond = (over > slack).unsqueeze(-1)
+    touches = ((over >= -1e-12 * size) & (new != at).any(-1)).unsqueeze(-1) & ~beyond
+    zero = torch.zeros_like(d)
+    return _Wall(torch.where(touches, new, at), torch.where(beyond, d, zero), torch.where(touches, d, zero))
+
+
+def _expose(link: Link, u: Tensor, A: Tensor, b: Tensor, at: Tensor, lam: Tensor, eps: float) -> _Wall:
     """Read off multipliers that have grown which coordinates b forces, or that b is out of reach.
 
     They grow along a direction d with ``(A' d)_k = 0`` where the prediction still moves. So d is what is left of lam
-    outside the span of the moving coordinates' columns, for some guess which those are, and what d says is checked:
-    ``d.b`` above ``sup d.A z`` by more than rounding puts b out of reach; ``d.b`` equal to it puts b on the face that d
-    touches. Returns that face (B, K), the rays of the patterns out of reach and the directions that touched, (B, m).
+    outside the span of the moving coordinates' columns, for some guess which those are, and what d says is checked.
+    Where no guess proves anything, a linear program decides, on the host.
     """
     pull = torch.where(at != 0, 0.0, _dot(A.mT, lam))
     w = link.free(u + _dot(A.mT, lam), at)
@@ -263,31 +303,60 @@ def _expose(link: Link, u: Tensor, A: Tensor, b: Tensor, at: Tensor, lam: Tensor
     if not isinstance(link, Softmax):
         longest = pull.abs().amax(-1, keepdim=True)
         guesses += [pull.abs() < tau * longest for tau in (1e-1, 1e-3, 0.0)]
-    face, ray, normal = at.clone(), torch.zeros_like(b), torch.zeros_like(b)
-    settled = torch.zeros_like(b[:, 0], dtype=torch.bool)
-    length = _unit(A)
-    lines = A.expand(b.shape[0], *A.shape[-2:])
+    found = _Wall(at.clone(), torch.zeros_like(b), torch.zeros_like(b))
+    left = torch.arange(b.shape[0], device=b.device)
+
+    def keep(moving: Tensor, d: Tensor) -> Tensor:
+        wall = _try(link, A if A.dim() == 2 else A[left], b[left], at[left], moving, d, eps)
+        for to, new in zip(found, wall, strict=True):
+            to[left] = new
+        return left[(wall.ray == 0).all(-1) & (wall.normal == 0).all(-1)]
+
     for moving in guesses:
-        still = torch.where((at == 0) & ~moving, -1, at.long()).to(at.dtype)
-        span = _orthonormal(lines, link, still, torch.finfo(b.dtype).eps).span
-        d = lam * length
-        for _ in range(2):  # once more for the digits that the first time cancels
-            d = d - _dot(span, _dot(span.mT, d))
-        d = d / length
-        d = d / _norm(d).clamp(min=1e-300).unsqueeze(-1)
-        a = _dot(lines.mT, d)
-        size = _rounding(link, lines, d, b)
-        slack = max(16 * eps, 1e-12) * size
-        floor = 1e-10 * a.abs().amax(-1, keepdim=True) + 4 * slack.unsqueeze(-1)
-        over = (d * b).sum(-1) - link.reach(a if math.isfinite(link.upper) else torch.where(a > floor, a, 0.0), at)
-        new = link.exposed(a, at, floor)
-        beyond = (over > slack) & ~settled
-        touches = (over >= -1e-12 * size) & (new != at).any(-1) & ~beyond & ~settled & (not link.attained)
-        ray = torch.where(beyond.unsqueeze(-1), d, ray)
-        face = torch.where(touches.unsqueeze(-1), new, face)
-        normal = torch.where(touches.unsqueeze(-1), d, normal)
-        settled = settled | beyond | touches
-    return face, ray, normal
+        left = keep(moving[left], lam[left])
+    if left.numel():
+        keep(*_program(link, A if A.dim() == 2 else A[left], b[left], at[left]))
+    return found
+
+
+def _program(link: Link, A: Tensor, b: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Find which coordinates can leave the ends of their range, (B, K), and a direction d that holds the others.
+
+    Write ``z = lower + x/t`` and, where there is an upper end, ``z = upper - y/t``. The program maximises ``sum
+    min(x_k, 1) + sum min(y_k, 1) + min(t, 1)`` over x, y, t >= 0 with ``A x = t (b - A lower)`` and ``x + y = t
+    (upper - lower)``; for a softmax, x sums to t over each block. As x, y and t may grow together, a term is 1 where
+    its coordinate can be off that end, else 0, and the last is 1 where b can be reached; d are the prices of A's rows.
+    One call of SciPy's HiGHS for each pattern, on the host.
+    """
+    moving, d = torch.ones_like(at, dtype=torch.bool), torch.zeros_like(b)
+    two = math.isfinite(link.upper) and not isinstance(link, Softmax)
+    for i in range(b.shape[0]):
+        rows, free = A if A.dim() == 2 else A[i], at[i] == 0
+        length, n = _unit(rows), int(free.sum())
+        goal = b[i] - rows @ link._ends(b[i], at[i])
+        top = (torch.cat([rows[:, free], -goal.unsqueeze(-1)], -1) / length.unsqueeze(-1)).cpu().numpy()
+        if two:
+            ties = np.hstack([np.eye(n), np.full((n, 1), link.lower - link.upper), np.eye(n)])
+            top = np.hstack([top, np.zeros((len(top), n))])
+        elif isinstance(link, Softmax):
+            blocks = np.repeat(np.eye(len(link.sizes)), link.sizes, axis=1)[:, free.cpu().numpy()]
+            ties = np.hstack([blocks, np.full((len(blocks), 1), -1.0)])
+        else:
+            ties = np.zeros((0, n + 1))
+        both = np.vstack([top, ties])
+        width = both.shape[1]  # each variable is the part that scores, up to 1, and the rest
+        found = linprog(
+            np.repeat([-1.0, 0.0], width),
+            A_eq=np.hstack([both, both]),
+            b_eq=np.zeros(len(both)),
+            bounds=[(0, 1)] * width + [(0, None)] * width,
+            method="highs",
+        )
+        if found.status == 0:
+            scores = torch.tensor(found.x[:width] > 0.5, device=b.device)
+            moving[i, free] = scores[:n] & scores[n + 1 :] if two else scores[:n]
+            d[i] = torch.tensor(found.eqlin.marginals[: len(top)], device=b.device) / length
+    return moving, d
 
 
 class Found(NamedTuple):
@@ -311,7 +380,9 @@ def _on_face(link, u, b, A, at, rows, start, eps, tol, budget):
     off = goal - _dot(rows.span, along)  # what no prediction on the face can change
     size = b.abs().div(length).amax(-1) + _dot(A.abs(), centre.abs()).div(length).amax(-1)
     missed = off.abs().amax(-1) > max(16 * eps * math.sqrt(A.shape[-1]), 1e-11) * size
-    ray = torch.where(missed.unsqueeze(-1), off / length, 0.0)
+    across = off / _norm(off).clamp(min=1e-300).unsqueeze(-1)
+    across = across - _dot(rows.span, _dot(rows.span.mT, across))  # once more for the digits that off has lost
+    ray = torch.where(missed.unsqueeze(-1), across / length, 0.0)
     c = torch.where(rows.values > 0, along / torch.where(rows.values > 0, rows.values, 1.0), 0.0)
     if link.name == "identity":
         mu = c - _dot(rows.V, u)
@@ -321,6 +392,26 @@ def _on_face(link, u, b, A, at, rows, start, eps, tol, budget):
         allowed = tol * (1 + (b / length).abs())
         mu, steps, met = _newton(link, u if at is None else link.free(u, at), rows, c, mu, allowed, budget)
     return _dot(rows.lift, mu), steps, met, ray, off.abs() * length
+
+
+def _suspect(link: Link, u: Tensor, b: Tensor, A: Tensor, at: Tensor, lam: Tensor, met: Tensor, tol: float) -> Tensor:
+    """Say for each pattern whether b may force coordinates, or be out of reach, (B,).
+
+    It may where the rows are not met. It may too where they are, but the multipliers have driven a coordinate so near
+    its end that the rest of the way weighs no more than what the rows still miss: on a face, d.(b - A z) is made of
+    nothing else. Away from all faces Newton's last step leaves rounding only.
+    """
+    if link.attained:
+        return ~met
+    w = link.free(u + _dot(A.mT, lam), at)
+    z = link.at_ends(w, at)
+    room, before = link.moving(w, z), link.moving(link.free(u, at), link.at_ends(u, at))
+    length = _unit(A)
+    missed = ((_dot(A, z) - b) / length).abs()
+    missed = torch.where(missed > 1e-4 * tol * (1 + (b / length).abs()), missed, 0.0).amax(-1, keepdim=True)
+    weight = room * (A.abs() / length.unsqueeze(-1)).amax(-2)  # what is left of the way, in unit rows
+    driven = (at == 0) & (room < 1e-4) & (room < 0.1 * before) & (1e-3 * weight < missed)
+    return ~met | driven.any(-1)
 
 
 def solve(link, u, b, A, start, rows, eps, tol, budget) -> Found:
@@ -338,22 +429,17 @@ def solve(link, u, b, A, start, rows, eps, tol, budget) -> Found:
     ray = torch.where((ray != 0).any(-1, keepdim=True), ray, new_ray)
     work = None
     while link.name != "identity":
-        suspect = ~met
-        if not link.attained:
-            pull = torch.where(at != 0, 0.0, _dot(A.mT, lam))
-            w = link.free(u + pull, at)
-            room = torch.where(at != 0, 1.0, link.moving(w, link.at_ends(w, at)))
-            suspect = suspect | ((pull.abs().amax(-1) > 12) & (room.amin(-1) < 1e-6))
+        suspect = _suspect(link, u, b, A, at, lam, met, tol)
         suspect = (suspect & ~(ray != 0).any(-1)).nonzero().squeeze(-1)
         work = suspect if work is None else suspect[torch.isin(suspect, work)]
         if work.numel() == 0:
             break
         lines = A if A.dim() == 2 else A[work]
-        face, new_ray, normal = _expose(link, u[work], lines, b[work], at[work], lam[work], eps)
-        ray[work] = new_ray
-        held = (face != at[work]).any(-1)
-        touched.append(torch.zeros_like(b).index_put((work,), normal))
-        work, face = work[held], face[held]
+        wall = _expose(link, u[work], lines, b[work], at[work], lam[work], eps)
+        ray[work] = wall.ray
+        held = (wall.face != at[work]).any(-1)
+        touched.append(torch.zeros_like(b).index_put((work,), wall.normal))
+        work, face = work[held], wall.face[held]
         if work.numel() == 0:
             break
         at[work] = face
@@ -368,6 +454,12 @@ def solve(link, u, b, A, start, rows, eps, tol, budget) -> Found:
     return Found(lam, at, V, lift, steps, ray, touched, slack)
 
 
+def _along(d: Tensor, A: Tensor) -> Tensor:
+    """Return ``A'd`` for one d, with 0 where it is rounding."""
+    a = d @ A
+    return torch.where(a.abs() <= 1e-13 * A.shape[0] * (d.abs() @ A.abs()), 0.0, a)
+
+
 def _certificate(link: Link, A: Tensor, b: Tensor, ray: Tensor, touched: list[Tensor]) -> Tensor | None:
     """Return d with ``d.b > sup d.A z`` over all predictions, for one pattern that ``ray`` excludes on its face.
 
@@ -380,9 +472,7 @@ def _certificate(link: Link, A: Tensor, b: Tensor, ray: Tensor, touched: list[Te
         for k, n in enumerate(reversed(chain)):
             d = d + weight ** (k + 1) * _norm(ray) * n
         d = d / _norm(d)
-        a = d @ A
-        a = torch.where(a.abs() <= 1e-10 * a.abs().amax(), 0.0, a)
-        if float(link.reach(a, free)) < float(d @ b):  # eq: eq-dual-ray
+        if float(link.reach(_along(d, A), free)) < float(d @ b):  # eq: eq-dual-ray
             return d
     return None
 
@@ -419,11 +509,13 @@ class Multipliers(torch.autograd.Function):
         if v is None:
             return (None,) * 5
         u, A, lam, at, V, lift = ctx.saved_tensors
-        link = ctx.call.link
+        link, solved = ctx.call.link, ctx.call.solved
         w = u + _dot(A.mT, lam)
         z = link.at_ends(w, at)
         p = _pull(link, w, z, A, at, V, lift, v)  # eq: eq-dual-adjoint
+        p = p if solved is None else torch.where(solved, p, 0.0)
         q = -link.curve(w, z, _dot(A.mT, p), at)
+        q = q if solved is None else torch.where(solved, q, 0.0)
         return q, p, _outer(lam, q, A) - _outer(p, z, A) if ctx.needs_input_grad[2] else None, None, None
 
     @staticmethod
@@ -437,7 +529,9 @@ class Multipliers(torch.autograd.Function):
         right = torch.zeros_like(lam) if db is None else db
         if dA is not None:
             dw, right = dw + _dot(dA.mT, lam), right - _dot(dA, z)
-        return _pull(link, w, z, A, at, V, lift, right - _dot(A, link.curve(w, z, dw, at))), None, None, None
+        change = _pull(link, w, z, A, at, V, lift, right - _dot(A, link.curve(w, z, dw, at)))
+        solved = ctx.call.solved
+        return change if solved is None else torch.where(solved, change, 0.0), None, None, None
 
     @staticmethod
     def vmap(info, in_dims, u, b, A, start, call):
@@ -486,6 +580,7 @@ class _Call:
     def __init__(self, head: DualHead, batch: torch.Size, eps: float, strict: bool):
         self.head, self.link, self.batch, self.eps, self.strict = head, head._link, batch, eps, strict
         self.info: SolveInfo | None = None
+        self.solved: Tensor | None = None  # (B, 1), where some pattern was not solved and that is let pass
 
     def solve(self, u: Tensor, b: Tensor, A: Tensor, start: Tensor | None) -> Found:
         """Solve, measure, and raise where the tolerance is missed."""
@@ -499,8 +594,10 @@ class _Call:
         shape = self.batch if math.prod(self.batch) == u.shape[0] else u.shape[:1]
         parts = (fine, found.steps, error.abs().amax(-1), (lam * error).sum(-1).abs())
         self.info = SolveInfo(*(t.reshape(shape) for t in parts), _say(found))
-        if self.strict and truth(~fine):
-            self._fail(found, b, A, z)
+        if truth(~fine):
+            if self.strict:
+                self._fail(found, b, A, z)
+            self.solved = fine.unsqueeze(-1)
         return found
 
     def _fail(self, found: Found, b: Tensor, A: Tensor, z: Tensor) -> None:
@@ -509,19 +606,24 @@ class _Call:
         flat = int(torch.nonzero(~info.converged.reshape(-1))[0])
         where = f" at batch index {list(index)}" if index else ""
         b, rows = b[flat], A if A.dim() == 2 else A[flat]
+        d = None
         if bool((found.ray[flat] != 0).any()):
             d = _certificate(link, rows, b, found.ray[flat], [n[flat] for n in found.touched])
-            if d is None:
-                proof = "b forces coordinates to their ends, and the rest cannot make up for it"
+        if d is not None:
+            largest = [i for i in d.abs().argsort(descending=True)[:6].tolist() if abs(float(d[i])) > 1e-4]
+            shown = ", ".join(f"{float(d[i]):.4g} at row {i}" for i in sorted(largest))
+            shown += ", ..." if int((d.abs() > 1e-4).sum()) > len(largest) else ""
+            most = float(link.reach(_along(d, rows), torch.zeros_like(rows[0], dtype=torch.int8)))
+            excess = f"w.b is {float(d @ b):.6g}, which is {float(d @ b) - most:.2g} above"
+            if bool((_along(d, rows) == 0).all()):
+                proof = f"rows of A contradict each other. Their combination w = ({shown}) is 0, and {excess} that"
+                advice = "a b in the range of A; project b on it, or drop a row"
             else:
-                a = d @ rows
-                a = torch.where(a.abs() <= 1e-10 * a.abs().amax(), 0.0, a)
-                most = float(link.reach(a, torch.zeros_like(a, dtype=torch.int8)))
-                shown = [float(f"{x:.4g}") for x in d.tolist()]
-                proof = f"along d = {shown}, d.b is {float(d @ b):.9g}, and d.A z at most {most:.9g}"
+                proof = f"along w = ({shown}), {excess} the most that w.A z can be, {most:.6g}"
+                advice = "b = A z for a z in the range of the link"
             raise InputError(
-                f"b{where} cannot be reached by {link.name}: {proof}; expected b = A z for a z in the range of the "
-                "link (strict=False returns the nearest found)",
+                f"b{where} cannot be reached by {link.name}: {proof}; expected {advice} (strict=False returns the "
+                "nearest found)",
                 info=info,
                 index=index,
                 certificate=d,
@@ -532,10 +634,14 @@ class _Call:
                 info=info,
                 index=index,
             )
+        edge = bool((found.ray[flat] != 0).any()) or bool((found.at[flat] != 0).any())
+        near = (
+            "b is at the boundary of what can be reached, to within rounding; give it in float64, or " if edge else ""
+        )
         raise SolveError(
             f"A z = b is missed{where}: residual {float(info.residual[index]):.1e} after "
             f"{int(info.iterations[index])} passes; accepted was tol={self.head.tol:.1e} for rows of norm 1 and "
-            "relative to 1 + |b|; raise tol or max_steps, give a warm_start, or pass strict=False",
+            f"relative to 1 + |b|; {near}raise tol or max_steps, give a warm_start, or pass strict=False",
             info=info,
             index=index,
         )
@@ -563,12 +669,14 @@ class DualHead(nn.Module):
     ``A``: (m, K), or (..., m, K) with a matrix for each pattern; a Parameter is trained. ``link``: ``"identity"``,
     ``"sigmoid"``, ``"tanh"``, ``"softmax"``, ``"relu"`` or ``"exp"``. ``groups``: for softmax, the size of each block
     (a number), or the sizes of all (a sequence that sums to K); by default one block. ``tol``: of ``A z - b`` before z
-    is rounded to u's dtype, for rows of norm 1 and relative to ``1 + |b_i|``. ``max_steps``: passes of Newton's method.
+    is rounded to u's dtype, for rows of norm 1 and relative to ``1 + |b_i|``. Where rows depend on each other, or b is
+    at the edge of reach, b may be off by more: by some 16 roundings of the coarser dtype of A and b, so give both in
+    float64 where a wrong b must not pass. ``max_steps``: passes of Newton's method.
 
     Rows may depend on each other, or on what the link fixes (a softmax's total): b must then be consistent, z is unique
     all the same, the multipliers are those of least norm, and the gradient by b is its projection on the range of A. A
     coordinate that b forces to an end of the link's range is held there; its gradient is 0, and ``SolveInfo`` says so.
-    Where b is out of reach the error has a ``certificate`` d with ``d.b > d.A z`` for every prediction z.
+    Where b is out of reach the error has a ``certificate`` w with ``w.b > w.A z`` for every prediction z.
 
     Half precision is computed as float32, and all of it in float64. ``vmap``, ``jacrev``, ``jacfwd`` and
     differentiating twice work (twice by A only where its rows are independent); under ``torch.compile`` the solver runs
@@ -637,11 +745,11 @@ class DualHead(nn.Module):
         """Return the prediction z with ``A z = b``, differentiable in u, b and A.
 
         ``u``: (..., K). ``b``: (..., m). ``return_info``, ``strict=False``: return ``(z, SolveInfo)``; without
-        ``strict`` nothing is raised for a pattern that was not solved. ``warm_start``: multipliers to start from, (...,
-        m); or a pair ``(memory, index)``: a tensor (N, m) with the multipliers of all N patterns of a data set, and the
-        indices (...) of those in this batch. Their lines are read, and what was found is written back, so that
-        reshuffled mini-batches start where each pattern ended. ``A``: another matrix for this call, (m, K) or (..., m,
-        K).
+        ``strict`` nothing is raised for a pattern that was not solved: ``converged`` is false there, and its gradient
+        is 0. ``warm_start``: multipliers to start from, (..., m); or a pair ``(memory, index)``: a tensor (N, m) with
+        the multipliers of all N patterns of a data set, and the indices (...) of those in this batch. Their lines are
+        read, and what was found is written back, so that reshuffled mini-batches start where each pattern ended.
+        ``A``: another matrix for this call, (m, K) or (..., m, K).
 
         Shapes and dtypes: z is (..., K) in u's dtype; batch dimensions broadcast. Raises InputError for b out of reach.
 
@@ -692,8 +800,10 @@ class DualHead(nn.Module):
         ``phi(w) - y.w + phi*(y)`` at ``w = u + A' lam``, the divergence of y from z, which is never negative.
 
         ``reduction``: ``"mean"`` or ``"sum"`` over the patterns, or ``"none"``. ``warm_start``, ``A``: as in
-        ``forward``. Targets at the ends of the link's range are fine; those outside raise InputError. The matched
-        objective is infinite for a pattern where b forces a coordinate to an end that y is not at.
+        ``forward``. Targets at the ends of the link's range are fine; those outside raise InputError. So does the
+        matched objective, infinite there, where b forces a coordinate to an end that y is not at. The saddle objective
+        has the gradient ``z - y`` at forced coordinates too. A pattern that cannot be solved raises; find it beforehand
+        by ``head(u, b, strict=False)``.
 
         >>> import torch
         >>> head = DualHead(torch.ones(1, 2))
@@ -713,9 +823,20 @@ class DualHead(nn.Module):
         else:
             held = at != 0
             value = self._link.phi(torch.where(held, 0.0, w), at) - (torch.where(held, 0.0, target) * w).sum(-1)
-            value = torch.where((held & (z.detach() != target)).any(-1), math.inf, value)
+            self._refuse_held(held & (z.detach() != target), target, z.detach(), batch)
         value = (value + self._link.conjugate(target)).reshape(batch).to(u.dtype)
         return value if reduction == "none" else value.mean() if reduction == "mean" else value.sum()
+
+    def _refuse_held(self, bad: Tensor, target: Tensor, z: Tensor, batch: torch.Size) -> None:
+        """Raise where the matched loss is infinite."""
+        if truth(bad):
+            row, k = first_index(bad)
+            index = (*map(int, np.unravel_index(row, batch)), k) if batch else (k,)
+            raise InputError(
+                f"y{list(index)} is {target[row, k].item():.6g} and b forces that prediction to {z[row, k].item():g}, "
+                "so that the matched loss is infinite: expected a y with A y = b, or objective='saddle'",
+                index=index,
+            )
 
     def _solve(self, *arguments: Any):
         """Solve outside of a compiled graph: the number of passes depends on the values."""
@@ -738,7 +859,7 @@ class DualHead(nn.Module):
             )
         batch = _match(u, b, A)
         m, K = A.shape[-2:]
-        eps = max(torch.finfo(WORKING[t.dtype]).eps for t in (u, b, A))
+        eps = max(torch.finfo(WORKING[t.dtype]).eps for t in (b, A))  # what they may be off by, as u cannot be
         wide = u.double().expand(*batch, K).reshape(-1, K)
         goal = b.double().expand(*batch, m).reshape(-1, m)
         lines = A.double() if A.dim() == 2 else A.double().expand(*batch, m, K).reshape(-1, m, K)
@@ -746,6 +867,8 @@ class DualHead(nn.Module):
         call = _Call(self, batch, eps, strict)
         lam, at, _, _ = Multipliers.apply(wide, goal, lines, start, call)
         w = wide + _dot(lines.mT, lam)
+        if call.solved is not None:
+            w = torch.where(call.solved, w, w.detach())
         z = self._link.at_ends(w, at)  # eq: eq-shifted
         if isinstance(warm_start, tuple):
             memory, index = warm_start

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from lablib import Affine, DualHead, InputError, SolveError
+from lablib import Affine, DualHead, InputError, SolveError, saddle_point
 from lablib.links import LINKS, Softmax
 from lablib.saddle_point import _newton, _orthonormal
 
@@ -195,6 +195,83 @@ def test_a_slanted_face_is_found_by_the_growth_of_the_multipliers(link, low, hig
     assert info.message.startswith("b forces 5 coordinates in 1 patterns")
 
 
+def on_slanted_faces(link, m, K, B, groups):
+    """B patterns, each with a matrix of its own and a b on a face that no single row shows; and the sides of the face.
+
+    d.(A z) is made largest there: columns at right angles to d stay free; for a softmax, those that tie for the most.
+    """
+    generator = torch.Generator().manual_seed(10 * m + K)
+    A = torch.randn(B, m, K, generator=generator, dtype=D)
+    d = torch.nn.functional.normalize(torch.randn(B, m, generator=generator, dtype=D), dim=-1)
+    share = torch.rand(B, 1, generator=generator, dtype=D)
+    loose = torch.rand(B, K, generator=generator, dtype=D) < share
+    a = (d.unsqueeze(-2) @ A).squeeze(-2)
+    if link == "softmax":
+        loose[:, ::groups] = True
+        wanted = torch.where(loose, a.unflatten(-1, (-1, groups)).amax(-1).repeat_interleave(groups, -1) + 0.3, a)
+        at = torch.where(loose, 0, -1)
+    elif link == "sigmoid" or link == "tanh":
+        wanted, at = torch.where(loose, 0.0, a), torch.where(loose, 0.0, a.sign())
+    else:
+        wanted, at = torch.where(loose, 0.0, -a.abs()), torch.where(loose, 0, -1)
+    A = A + d.unsqueeze(-1) * (wanted - a).unsqueeze(-2)
+    at = at.to(torch.int8)
+    head = DualHead(A, link, groups=groups if link == "softmax" else None)
+    z = head._link.at_ends(torch.randn(B, K, generator=generator, dtype=D), at)
+    return head, torch.randn(B, K, generator=generator, dtype=D), (A @ z.unsqueeze(-1)).squeeze(-1), at
+
+
+@pytest.mark.parametrize(("m", "K"), [(2, 6), (5, 30), (10, 20)])
+@pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "relu", "exp"])
+def test_hundreds_of_slanted_faces_are_met_and_held(link, m, K):
+    groups = {6: 6, 30: 30, 20: 5}[K]
+    head, u, b, at = on_slanted_faces(link, m, K, 100, groups)
+    z, info = head(u, b, True)
+    torch.testing.assert_close((head.A @ z.unsqueeze(-1)).squeeze(-1), b, atol=3e-8, rtol=1e-7)
+    assert info.converged.all()
+    if link == "relu":
+        return  # reaches its ends at finite multipliers
+    held = at != 0
+    assert ((z == head._link.lower) | (z == head._link.upper))[held].all()
+    invert = {"sigmoid": torch.logit, "tanh": torch.atanh}.get(link, torch.log)
+    blocks = torch.eye(K // groups, dtype=D).repeat_interleave(groups, 1)
+    for i in range(100):  # the nearest of its face: its logits differ from u by a combination of rows
+        loose = ~held[i] & (invert(z[i]).abs() < 12)
+        rows = torch.cat([head.A[i], blocks]) if link == "softmax" else head.A[i]
+        change = invert(z[i, loose]) - u[i, loose]
+        fit = torch.linalg.lstsq(rows[:, loose].mT, change.unsqueeze(-1), driver="gelsd").solution
+        torch.testing.assert_close((rows[:, loose].mT @ fit).squeeze(-1), change, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "exp"])
+@pytest.mark.parametrize("way", [1e-4, 1e-8])
+def test_near_a_slanted_face_nothing_is_held_inside_and_beyond_is_proved(link, way):
+    head, u, b, at = on_slanted_faces(link, 5, 30, 50, 30)
+    inner = (head.A @ head._link.at_ends(rand(50, 30), free(at)).unsqueeze(-1)).squeeze(-1)
+    info = head(u, b + way * (inner - b), True)[1]
+    assert info.converged.all() and info.message == ""
+    info = head(u, b - way * (inner - b), strict=False)[1]
+    slanted = (at != 0).any(-1)
+    assert not info.converged[slanted].any()
+    i = int(slanted.nonzero()[0])
+    with pytest.raises(InputError, match="cannot be reached") as caught:
+        DualHead(head.A[i], link)(u[i], (b - way * (inner - b))[i])
+    d = caught.value.certificate
+    a = d @ head.A[i]
+    a = torch.where(a.abs() < 1e-9, 0.0, a)
+    assert d @ (b - way * (inner - b))[i] > head._link.reach(a, free(at[i]))
+
+
+def test_the_linear_program_knows_the_face_and_its_direction():
+    head, _, b, at = on_slanted_faces("sigmoid", 5, 30, 20, 30)
+    moving, d = saddle_point._program(head._link, head.A, b, torch.zeros_like(at))
+    assert (moving == (at == 0)).all()
+    a = (d.unsqueeze(-2) @ head.A).squeeze(-2)
+    assert a[at == 0].abs().max() < 1e-8 and (a * at)[at != 0].min() > 1 - 1e-8
+    beyond, _ = saddle_point._program(head._link, head.A, 3 * b, torch.zeros_like(at))
+    assert not beyond[(at != 0).any(-1)].any()
+
+
 @pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "relu", "exp"])
 def test_b_out_of_reach_is_named_with_a_direction_that_proves_it(link):
     head, u, _ = problem(link, B=3, m=2, K=6)
@@ -214,6 +291,52 @@ def test_b_out_of_reach_is_named_with_a_direction_that_proves_it(link):
     assert proof @ goal > head._link.reach(torch.where(a.abs() < 1e-9, 0.0, a), free(a))
     z, info = head(u, b, strict=False)
     assert info.converged.tolist() == [True, False, True] and z.isfinite().all()
+
+
+@pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "relu", "exp"])
+def test_a_pattern_that_is_let_pass_unsolved_has_gradient_zero_and_harms_no_other(link):
+    head, _, _ = problem(link, B=2, m=1, K=3)
+    head.A.abs_()
+    u, b = rand(2, 3).requires_grad_(), torch.tensor([[-30.0], [1.0]], dtype=D)
+    b[1] = head._link.at_ends(rand(3, seed=8), free(u[0])) @ head.A[0]
+    z, info = head(u, b, strict=False)
+    assert info.converged.tolist() == [False, True]
+    (grad,) = torch.autograd.grad(z.square().sum(), u)
+    alone = u.detach()[1].requires_grad_()
+    (right,) = torch.autograd.grad(head(alone, b[1]).square().sum(), alone)
+    torch.testing.assert_close(grad, torch.stack([torch.zeros(3, dtype=D), right]))
+    lam, _ = head.multipliers(u, b, strict=False)
+    (grad,) = torch.autograd.grad(lam.sum(), u)
+    assert (grad[0] == 0).all() and grad[1].isfinite().all()
+
+
+@every_link
+def test_rows_that_contradict_each_other_are_proved_to(link):
+    A = torch.cat([rand(2, 6), torch.zeros(1, 6, dtype=D)])
+    A[2] = A[0] + A[1]
+    y = torch.softmax(rand(6), -1)
+    b = A @ y + torch.tensor([0.0, 0.0, 1e-6], dtype=D)
+    with pytest.raises(InputError, match=r"rows of A contradict each other.*project b on it") as caught:
+        DualHead(A, link)(rand(6), b)
+    w = caught.value.certificate
+    assert (w @ A).abs().max() < 1e-12 and w @ b > 1e-7
+
+
+def test_the_dtype_of_the_logits_does_not_excuse_a_wrong_b():
+    A, u = torch.ones(2, 3, dtype=D), torch.zeros(3)
+    with pytest.raises(InputError, match="contradict"):
+        DualHead(A)(u, torch.tensor([1.0, 1.0 + 1e-6], dtype=D))
+    assert DualHead(A.float())(u, torch.tensor([1.0, 1.0 + 1e-6], dtype=D)).shape == (3,)
+
+
+def test_the_matched_loss_refuses_a_target_that_b_forbids():
+    head = DualHead(torch.ones(1, 3, dtype=D))
+    u, y = rand(2, 3).requires_grad_(), torch.tensor([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0]], dtype=D)
+    with pytest.raises(InputError, match=r"y\[1, 0\] is 0\.2 and b forces that prediction to 0") as caught:
+        head.loss(u, y, torch.zeros(2, 1, dtype=D), objective="matched")
+    assert caught.value.index == (1, 0)
+    (grad,) = torch.autograd.grad(head.loss(u, y, torch.zeros(2, 1, dtype=D), reduction="sum"), u)
+    torch.testing.assert_close(grad, -y)
 
 
 def test_out_of_reach_on_a_face_is_proved_on_the_whole_set():

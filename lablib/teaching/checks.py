@@ -126,9 +126,12 @@ class Verdict:
 
 
 def show(value: Any) -> str:
-    """A tensor or number in light text: four significant digits, long rows cut."""
+    """A tensor or number in light text: four significant digits, long rows cut; a small matrix in full."""
     if isinstance(value, Tensor):
         value = value.detach().cpu()
+        if value.dim() == 2 and value.shape[0] <= 4 and value.shape[1] <= 8:
+            rows = [", ".join(f"{x:.4g}" for x in row) for row in value.tolist()]
+            return "[" + ", ".join(f"[{row}]" for row in rows) + "]"
         if value.dim() > 1:
             return f"a tensor of shape {tuple(value.shape)}"
         value = value.tolist()
@@ -174,6 +177,18 @@ def compare(
     raise Wrong(prop, given=describe(exercise, case, row), expected=show(expected[row]), got=show(got[row]), hint=hint)
 
 
+def advice(error: Exception, batched: bool) -> str:
+    """What to look at after an error: types of numbers, else the batch where there is one."""
+    if "dtype" in str(error):
+        return "Two types of numbers met: make new tensors like the input, as in torch.eye(m, dtype=z.dtype)."
+    if batched:
+        return (
+            "A batch has leading dimensions: work on the last one, with dim=-1 and keepdim=True; instead of "
+            "torch.diag(d) scale columns, A * d.unsqueeze(-2)."
+        )
+    return ""
+
+
 def runs(shape: Callable[[Case], tuple[int, ...]]) -> Property:
     """The property that comes first: it runs, gives a tensor of the right shape and dtype, spares its input."""
 
@@ -188,7 +203,7 @@ def runs(shape: Callable[[Case], tuple[int, ...]]) -> Property:
                 expected="a tensor",
                 got=" ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]]),
                 hint="Call your function yourself on this input and read the last line of the error. "
-                "A batch has leading dimensions: work on the last one, with dim=-1 and keepdim=True.",
+                + advice(error, batched=len(shape(case)) > 1),
             ) from error
         if out is None:
             raise Wrong(
@@ -213,7 +228,10 @@ def runs(shape: Callable[[Case], tuple[int, ...]]) -> Property:
                 expected=f"shape {shape(case)}",
                 got=f"shape {tuple(out.shape)}",
                 hint="The last dimension holds one point and the dimensions before it are a batch: reduce with "
-                "dim=-1 only.",
+                "dim=-1 only."
+                if out.dim() <= len(shape(case))
+                else "There is a dimension too many. One matrix for each pattern times one vector for each is "
+                "(M @ v.unsqueeze(-1)).squeeze(-1).",
             )
         first = case.args[0]
         if isinstance(first, Tensor) and out.dtype != first.dtype:

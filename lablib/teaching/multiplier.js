@@ -1,6 +1,6 @@
 // The twin of multiplier.py: `look`, `scene` and `words` say in JavaScript what it says in Python, so that the picture
 // moves with no kernel. tests/widgets compares the two on random states.
-const ROW = [1, 0.5], REACH = 4, STEP = 1 / 16, MET = 5e-4;
+const ROW = [1, 0.5], REACH = 4, FAR = 100, STEP = 1 / 16, MET = 5e-4;
 const WIDE = 480, HIGH = 280, EDGE = 20, DEEPEST = 6, FLATTEST = 1;
 const REACHED = {
   identity: [-Infinity, Infinity], sigmoid: [0, 1.5], tanh: [-1.5, 1.5], softmax: [0.5, 1],
@@ -59,7 +59,7 @@ function look(link, u, b, multiplier) {
   return {
     link, u: u.slice(), b, multiplier, logits: u.map((v, k) => v + multiplier * ROW[k]), raw: curve(link, u, 0)[1], z,
     slope, violation: Math.abs(slope), dual: value - b * multiplier, curvature, low, high, status, best,
-    newton: clip(step, -REACH, REACH),
+    newton: clip(step, -FAR, FAR),
   };
 }
 
@@ -132,6 +132,9 @@ function words(state) {
     const from = low === -Infinity ? "−∞" : fixed(low, 1), to = high === Infinity ? "+∞" : fixed(high, 1);
     least = `none: b is out of reach, z₁ + z₂/2 stays between ${from} and ${to}; the dual falls for ever as λ → ${way}`;
   }
+  const far = Math.abs(state.newton) >= FAR ? ", or further" : "";
+  const leap = Math.abs(state.newton) <= REACH ? ""
+    : `; a full Newton step leads to λ = ${fixed(state.newton, 1)}${far}, off the scale: the button stays`;
   return [
     ["violation", fixed(state.violation, 3)],
     ["height", fixed(state.dual, 3)],
@@ -140,7 +143,7 @@ function words(state) {
     ["prediction", `z = ${pair(state.z)}, without λ ${pair(state.raw)}`],
     ["sum", `z₁ + z₂/2 = ${fixed(dot(ROW, state.z), 3)}, demanded ${fixed(b, 3)}`],
     ["slope", `${fixed(state.slope, 3)}, the same as z₁ + z₂/2 − b`],
-    ["curvature", fixed(state.curvature, 3)],
+    ["curvature", fixed(state.curvature, 3) + leap],
     ["minimum", least],
   ];
 }
@@ -177,7 +180,8 @@ function start(root) {
   });
   input.link.addEventListener("change", () => { state.link = input.link.value; show(); });
   input.newton.addEventListener("click", () => {
-    state.multiplier = look(state.link, state.u, state.b, state.multiplier).newton;
+    const { newton } = look(state.link, state.u, state.b, state.multiplier);
+    if (Math.abs(newton) <= REACH) state.multiplier = newton;
     show();
   });
   arrows(part.hand, (step, far) => move(state.multiplier + (step[0] + step[1]) * (far ? 1 / 2 : STEP)));

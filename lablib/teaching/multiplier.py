@@ -62,7 +62,7 @@ WINDOW = {
 }
 """The part of the z2 axis that the picture shows; the z1 axis has half as much again, and the same units."""
 
-REACH, LOGIT, TARGET = 4.0, 2.0, (-0.5, 2.0)
+REACH, LOGIT, TARGET, FAR = 4.0, 2.0, (-0.5, 2.0), 100.0
 STEP, LOGIT_STEP = 1 / 16, 1 / 8
 WIDE, HIGH, EDGE = 480, 280, 20
 DEEPEST, FLATTEST = 6.0, 1.0  # the most and the least that the dual's picture shows of its height
@@ -78,8 +78,8 @@ def look(link: str, u: Point, b: float, multiplier: float) -> dict[str, Any]:
     `logits` is u + lambda a, `z` its prediction and `raw` that of u alone; `slope` is a.z - b, `violation` its size,
     `dual` the value and `curvature` the second derivative of the dual function. `status` says where b lies:
     "inside" what a.z can be, then `best` is the minimiser; on its "edge"; or "outside". `newton` is where one
-    Newton step without a line search leads, cut to the picture. Errors: ValueError for an unknown link, a number that
-    is not finite.
+    Newton step without a line search leads, cut at FAR. Errors: ValueError for an unknown link, a number that is not
+    finite.
 
     >>> found = look("identity", (1.0, 0.5), 0.625, -0.5)
     >>> found["best"], found["z"], found["violation"]
@@ -113,7 +113,7 @@ def look(link: str, u: Point, b: float, multiplier: float) -> dict[str, Any]:
         "high": high,
         "status": status,
         "best": best,
-        "newton": min(max(step, -REACH), REACH),
+        "newton": min(max(step, -FAR), FAR),
     }
 
 
@@ -317,6 +317,10 @@ def _words(state: dict[str, Any]) -> list[tuple[str, str]]:
         else:
             away = f"z₁ + z₂/2 stays between {low} and {high}"
             least = f"none: b is out of reach, {away}; the dual falls for ever as λ → {way}"
+    leap = ""
+    if abs(state["newton"]) > REACH:
+        far = ", or further" if abs(state["newton"]) >= FAR else ""
+        leap = f"; a full Newton step leads to λ = {fixed(state['newton'], 1)}{far}, off the scale: the button stays"
     return [
         ("violation", fixed(state["violation"], 3)),
         ("height", fixed(state["dual"], 3)),
@@ -325,7 +329,7 @@ def _words(state: dict[str, Any]) -> list[tuple[str, str]]:
         ("prediction", f"z = {pair(state['z'])}, without λ {pair(state['raw'])}"),
         ("sum", f"z₁ + z₂/2 = {fixed(_along(state['z']), 3)}, demanded {b}"),
         ("slope", f"{fixed(state['slope'], 3)}, the same as z₁ + z₂/2 − b"),
-        ("curvature", fixed(state["curvature"], 3)),
+        ("curvature", fixed(state["curvature"], 3) + leap),
         ("minimum", least),
     ]
 

@@ -107,6 +107,31 @@ def back_added(z, A, v):
     return D * (v + torch.linalg.solve(weighted(A, D), (D * v) @ A.T) @ A)
 
 
+def step_and_multipliers(lam, u, A, b):
+    return lam + step_right(lam, u, A, b)
+
+
+def step_by_diag(lam, u, A, b):
+    z = torch.sigmoid(u + lam @ A)
+    return torch.linalg.solve(A @ torch.diag(z * (1 - z)) @ A.mT, b - A @ z)
+
+
+def step_with_double_ridge(lam, u, A, b):
+    z = torch.sigmoid(u + lam @ A)
+    return torch.linalg.solve(weighted(A, z * (1 - z)) + 1e-9 * torch.eye(2, dtype=torch.float64), b - z @ A.T)
+
+
+def back_without_first_slope(z, A, v):
+    D = z * (1 - z)
+    return D * (v - torch.linalg.solve(weighted(A, D), v @ A.T) @ A)
+
+
+def back_by_matrices(z, A, v):
+    D = z * (1 - z)
+    M = torch.diag_embed(D) - (A * D.unsqueeze(-2)).mT @ torch.linalg.solve(weighted(A, D), A * D.unsqueeze(-2))
+    return v @ M
+
+
 def rows_right(present, classes):
     blocks = [torch.eye(classes, dtype=present.dtype) * here[..., None, None] for here in present.unbind(-1)]
     return torch.cat(blocks, -1)
@@ -148,17 +173,22 @@ WRONG = {
         "z as slope": (step_weighed_by_z, "You weigh with z"),
         "descent": (step_of_descent, "gradient descent with length 1"),
         "one for all": (step_for_all, "all patterns share one D"),
+        "new multipliers": (step_and_multipliers, "Return the step alone"),
+        "diag": (step_by_diag, "instead of torch.diag"),
+        "float64 inside": (step_with_double_ridge, "Two types of numbers met"),
     },
     "head-backward": {
         "sigmoid": (back_sigmoid, "the sigmoid alone"),
         "identity": (back_euclidean, "the rule for the identity"),
         "one slope": (back_slope_forgotten, "The last factor D is missing"),
         "plus": (back_added, "The correction has the wrong sign"),
+        "no first slope": (back_without_first_slope, "It is A D v"),
+        "a batch of matrices": (back_by_matrices, "There is a dimension too many"),
     },
     "count-rows": {
         "class first": (rows_class_first, "The columns are in another order"),
         "all places": (rows_all_places, "An empty place is counted too"),
-        "shares": (rows_of_shares, "These rows give proportions"),
+        "shares": (rows_of_shares, "do not divide by the number of filled places"),
     },
     "what-a-zero-forces": {
         "nearly": ("nearly 0", "would need a negative probability"),

@@ -146,12 +146,29 @@ def matched_loss(u: Tensor, y: Tensor) -> Tensor:
     return (softplus(u) - y * u + torch.xlogy(y, y) + torch.xlogy(1 - y, 1 - y)).mean()
 
 
-def published(u: Tensor, y: Tensor, A: Tensor, multipliers: Tensor) -> Inner:
-    """Descend the whole batch's loss in the multipliers with one step length, as the released code does."""
+def frobenius(gradient: Tensor) -> float:
+    """Return what the published loop compares with its bound."""
+    return float(gradient.norm() / BATCH)
+
+
+def published(
+    u: Tensor,
+    y: Tensor,
+    A: Tensor,
+    multipliers: Tensor,
+    *,
+    error: Callable[[Tensor], float] = frobenius,
+    tolerance: float = TOLERANCE,
+    most: int = MOST,
+) -> Inner:
+    """Descend the whole batch's loss in the multipliers with one step length, as the released code does.
+
+    The benchmark gives another bound on another error, and more iterations; the loop is the same.
+    """
     s = u + multipliers @ A
     gradient = (torch.sigmoid(s) - y) @ A.T
     iterations = evaluations = 0
-    while gradient.norm() / BATCH >= TOLERANCE and iterations < MOST:
+    while error(gradient) >= tolerance and iterations < most:
         loss, step = matched_loss(s, y), STEP
         while True:
             evaluations += 1
@@ -162,7 +179,7 @@ def published(u: Tensor, y: Tensor, A: Tensor, multipliers: Tensor) -> Inner:
         s = u + multipliers @ A
         gradient = (torch.sigmoid(s) - y) @ A.T
         iterations += 1
-    return Inner(multipliers, iterations, evaluations, capped=bool(gradient.norm() / BATCH >= TOLERANCE))
+    return Inner(multipliers, iterations, evaluations, capped=error(gradient) >= tolerance)
 
 
 def exact(A: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Inner]:

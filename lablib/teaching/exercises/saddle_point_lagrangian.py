@@ -185,6 +185,11 @@ NEWTON = Exercise(
     ),
     misconceptions=(
         Misconception(
+            "new-multipliers",
+            lambda lam, *rest: lam + newton(lam, *rest),
+            "You returned lam + step. Return the step alone; the loop adds it.",
+        ),
+        Misconception(
             "uphill",
             lambda *args: -newton(*args),
             "The step goes uphill: solve with -(A z - b) on the right side.",
@@ -294,6 +299,13 @@ BACKWARD = Exercise(
             "The last factor D is missing: the gradient leaves through the slopes of the sigmoid, D (v - A' eta).",
         ),
         Misconception(
+            "no-slope-before",
+            lambda z, A, v: (
+                z * (1 - z) * (v - torch.linalg.solve((A * (z * (1 - z)).unsqueeze(-2)) @ A.mT, v @ A.mT) @ A)
+            ),
+            "The right side of the solve is A v. It is A D v: the gradient has passed the slopes of the sigmoid first.",
+        ),
+        Misconception(
             "plus",
             lambda z, A, v: 2 * z * (1 - z) * v - pull(z, A, v),
             "The correction has the wrong sign: D v - D A' eta.",
@@ -367,7 +379,7 @@ COUNT = Exercise(
         Misconception(
             "mean",
             lambda present, classes: count_rows(present / present.sum(-1, keepdim=True), classes),
-            "These rows give proportions. The ledger has counts: do not divide by the number of bottles.",
+            "These rows give proportions. The ledger has counts: do not divide by the number of filled places.",
         ),
     ),
     hints=(
@@ -427,7 +439,8 @@ MISS = Prediction(
     ),
     otherwise="The penalty acts while training. Nothing holds a new image to its sums.",
     hints=("Think of images that were not trained on.", "Sixteen equations, each to two digits."),
-    right="Nearly every image misses. The weight with the best loss hardly moves the sums.",
+    right="Nearly every image misses. The weight with the best loss hardly moves the sums, and 100 steps are few for "
+    "more.",
 )
 
 EXERCISES = (SIGN, RESIDUAL, NEWTON, BACKWARD, COUNT, FORCED, RANK, MISS)
