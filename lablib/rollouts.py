@@ -49,6 +49,7 @@ DEFAULTS = {
     "exact": (20_000, 1e-12, 1e-5),
 }
 SETTLED = 1e-9  # a projected gradient step that moves less, relative to the point, moves by rounding: float64
+FIRST = 6  # accelerated steps before the first Newton rounds: they cost less than the rounds that they spare
 FRESH = 64  # after so many steps point and gradient are computed anew, so that rounding does not add up
 LOOK = 16  # off the CPU the host looks after so many steps whether all rows are done
 
@@ -1049,6 +1050,7 @@ class _FaceSearch:
         self.rule, self.whole_batch = rule, (_Quadratic(P, q), s)
         self.P, self.q, self.s, self.known, self.wide = P, q, s, known, known.wide
         self.names = torch.arange(len(q), device=q.device)
+        self.open = torch.ones_like(self.names, dtype=torch.bool)
         self.groups = []
         self.x = self.answers = self.z = None  # the points and their faces, of the full batch; the steps' last point
         self.done = torch.zeros(len(q), dtype=torch.bool, device=q.device)
@@ -1060,12 +1062,13 @@ class _FaceSearch:
     def run(self):
         """Search until every row is done, or the limit; return the points, their faces, factors and the SolveInfo."""
         rule, clock = self.rule, _Clock(self.rule)
-        k = look = 0
+        k, look = 0, FIRST
         try:
+            self._without_the_set()
             while True:
-                if k == look or k >= rule.max_steps:
+                if k == look or k >= rule.max_steps or len(self.names) == 0:
                     self._rounds(k)
-                    clock.count(k, len(self.names))
+                    clock.count(k, int(self.open.sum()))
                     if len(self.names) == 0 or k >= rule.max_steps:
                         break
                     look = k + max(8, k // 2)
@@ -1076,8 +1079,8 @@ class _FaceSearch:
         if len(self.names) or self.x is None:
             if self.z is None:  # interrupted before there was a point, or no rows
                 self.z, self.active = self.s.solve_traced(torch.zeros_like(self.q), "lowest")
-            face = _Face(self.P, *self.s.frame(self.z, self.active))
-            self._retire(torch.ones_like(self.names, dtype=torch.bool), self.z, face, self.active, k, solved=False)
+            free, row = self.s.frame(self.z, self.active)
+            self._retire(self.open, self.z, self._face(free, row), self.active, k, solved=False)
         problem, s = self.whole_batch
         face = object.__new__(_Face)
         face.groups, face.singular = self.groups, self.singular
@@ -1096,47 +1099,48 @@ class _FaceSearch:
         In float32 a round costs half the memory traffic of one in float64, so that these come first. Where the face
         stays the same, the point is polished and judged in float64; if it fails there, the next rounds are in float64.
         """
-        if k == 0:
-            x, active = self._without_the_set()
-        else:
-            x, active = self.z, self.active
+        x, active = self.z, self.active
         before, exact, wide = None, self.q.dtype is torch.float64, False
         for _ in range(8 if len(self.names) else 0):
             objective, s, L = self._terms(wide)
             x = x.to(objective.q.dtype)
             free, row = s.frame(x, active)
-            face = _Face(self.P, free, row)
+            face = self._face(free, row)
             z = x + face.solve(-objective.gradient(x), refine=False)
             x, now = s.solve_traced(z - objective.gradient(z) / L, "lowest")
             off = _distance(x, z, self.q, L)
-            right = ~face.singular & (off <= SETTLED)
+            right = self.open & ~face.singular & (off <= SETTLED)
             if not exact:
                 free_now, row_now = s.frame(x, now)
-                claimed = ~face.singular & ((free == free_now) & (row == row_now)).all(-1)
-                claimed = claimed | ~face.singular & (off <= 32 * torch.finfo(torch.float32).eps)
+                same = ((free == free_now) & (row == row_now)).all(-1)
+                claimed = self.open & ~face.singular & (same | (off <= 32 * torch.finfo(torch.float32).eps))
                 if bool(claimed.any()):
                     z, solved = self._polish(claimed, z, face, active)
                     right, wide = right & wide | solved, wide or bool((claimed & ~solved).any())
-            worth = right | (off <= 1 if before is None else off <= 0.5 * before)
-            stay = ~right
-            self._retire(right, z, face, active, k)
+            worth = off <= 1 if before is None else off <= 0.5 * before
+            stay = self._retire(right, z, face, active, k)
             if len(self.names) == 0:
                 return
-            x, active, before = x[stay], _pick(now, stay), off[stay]
-            if not bool(worth[stay].any()):
+            x, active, before, worth = x[stay], _pick(now, stay), off[stay], worth[stay]
+            if not bool((worth & self.open).any()):
                 break
         if len(self.names):
             self._go_on_from(x.double(), k)
 
+    def _face(self, free, row):
+        """Return the faces of the open rows."""
+        return _Face(self.P, free * self.open.unsqueeze(-1), row)
+
     def _without_the_set(self):
-        """Retire the rows whose unconstrained minimiser is inside the set; project those of the others."""
+        """Retire the rows whose unconstrained minimiser is inside the set; the others begin at its projection."""
         free = torch.ones_like(self.q)
         face = _Face(self.P, free, 0 * free, self.known)
         z = face.solve(-self.q, refine=False)
-        x, active = self.s.solve_traced(z, "lowest")
-        inside = _is_plain(*self.s.frame(x, active)) & ~face.singular
+        x, self.active = self.s.solve_traced(z, "lowest")
+        self._restart(torch.ones_like(self.L, dtype=torch.bool), x, _times(self.P, x))
+        inside = _is_plain(*self.s.frame(x, self.active)) & ~face.singular
         if not bool(inside.any()):
-            return x, active
+            return
         objective, s, L = self._terms(wide=True)
         z = z.double()
         for _ in range(3):
@@ -1145,8 +1149,7 @@ class _FaceSearch:
                 break
         off = _distance(z - objective.gradient(z) / L, z, self.q, L)
         inside = inside & (off <= SETTLED) & (s.violation(z) == 0)
-        self._retire(inside, z, face, active, 0)
-        return x[~inside], _pick(active, ~inside)
+        self._retire(inside, z, face, self.active, 0)
 
     def _polish(self, rows, z, face, active):
         """Polish some rows in float64 on their face; return the points, and which are surely solved.
@@ -1180,7 +1183,7 @@ class _FaceSearch:
     def _go_on_from(self, x, k):
         """Begin the steps where they ended or at x, whichever is lower; retire rows within the tolerance."""
         wide, s, L = self._terms(wide=True)
-        here = x if self.z is None else self.z.double()
+        here = self.z.double()
         g, before = wide.gradient(x), wide.gradient(here)
         lower = wide.value(x, g) < wide.value(here, before)
         here, g = torch.where(lower, x, here), torch.where(lower, g, before)
@@ -1192,8 +1195,8 @@ class _FaceSearch:
         self.allowed[self.names] = limit
         close = gap <= limit
         self.active = s.solve_traced(here - g / L, "lowest")[1]
-        if bool(close.any()):
-            self._retire(close, here, _Face(self.P, *self.s.frame(near, self.active)), self.active, k)
+        if bool((close & self.open).any()):
+            self._retire(close & self.open, here, self._face(*self.s.frame(near, self.active)), self.active, k)
 
     def _restart(self, where, x, Px):
         """Begin the accelerated steps anew from x in some rows."""
@@ -1204,9 +1207,13 @@ class _FaceSearch:
         self.t = torch.where(where, 1.0, self.t)
 
     def _retire(self, over, x, face, active, k, solved=True):
-        """Keep the answers of the rows ``over`` with their faces, and leave them out of what is still open."""
+        """Keep the answers of the rows ``over`` with their faces; return which of the present rows stay.
+
+        Rows that are done leave once they are half of the present ones, as every cut copies the matrices of the rest.
+        """
+        whole = slice(None)
         if len(over) and not bool(over.any()):
-            return
+            return whole
         parts = _cast(active if isinstance(active, tuple) else (active,), self.q.dtype)
         names = self.names[over]
         if len(names) == len(self.done):  # all at once
@@ -1220,21 +1227,25 @@ class _FaceSearch:
                 answer[names] = part[over]
             self.groups += face.take(over, self.names)
         self.done[names], self.steps[names] = solved, k
-        stay = ~over
+        self.open = self.open & ~over
+        left = int(self.open.sum())
+        if 2 * left > len(self.names):
+            return whole
+        stay, self.open = self.open, self.open[self.open]
         self.names = self.names[stay]
-        if len(self.names) == 0:
-            return
+        if left == 0:
+            return stay
         self.s, self.q, self.L = _take(self.s, stay), self.q[stay], self.L[stay]
         if self.P.dim() == 3:
             self.P, self.wide = self.P[stay], self.wide[stay]
-        if self.z is not None:
-            for name in ("z", "Pz", "y", "Py", "t"):
-                setattr(self, name, getattr(self, name)[stay])
-            self.active = _pick(self.active, stay)
+        for name in ("z", "Pz", "y", "Py", "t"):
+            setattr(self, name, getattr(self, name)[stay])
+        self.active = _pick(self.active, stay)
+        return stay
 
     def _accelerate(self):
         """Take one step of FISTA with the largest curvature met so far as L."""
-        z, self.active = self.s.solve_traced(self.y - (self.Py + self.q) / self.L, "lowest")
+        z, active = self.s.solve_traced(self.y - (self.Py + self.q) / self.L, "lowest")
         Pz = _times(self.P, z)
         d = z - self.y
         square, curve = _dot(d, d), _dot(d, Pz - self.Py)
@@ -1250,6 +1261,9 @@ class _FaceSearch:
         self.Py = torch.where(steep, self.Py, Pz + beta * (Pz - self.Pz))
         self.z, self.Pz = torch.where(steep, self.z, z), torch.where(steep, self.Pz, Pz)
         self.t = torch.where(steep, self.t, after)
+        parts, old = (a if isinstance(a, tuple) else (a,) for a in (active, self.active))
+        parts = tuple(torch.where(steep, a, b) for a, b in zip(old, parts, strict=True))
+        self.active = parts if isinstance(active, tuple) else parts[0]
 
 
 def _pick(active, rows):
@@ -1316,13 +1330,13 @@ def _first_point(s, q, variant):
 class _Known:
     """What is known of a P that passed the checks: its factor, where it is definite, and P in float64.
 
-    A layer keeps that of the last P without batch dimensions, beside a copy of P, and uses it again only while P equals
-    the copy, so it cannot be stale.
+    A layer keeps that of the last P without batch dimensions, and uses it again only while P equals the copy in
+    float64, so it cannot be stale.
     """
 
     def __init__(self, P: Tensor, batch: tuple[int, ...]):
         self.factor = _check_matrix(P, batch)
-        self.P, self.wide = P.clone() if P.dim() == 2 else None, P.double()
+        self.wide = P.clone() if P.dtype is torch.float64 and P.dim() == 2 else P.double()
 
     @staticmethod
     def of(P: Tensor, batch: tuple[int, ...], kept: list[_Known]) -> _Known:
@@ -1331,7 +1345,7 @@ class _Known:
         if P.dim() != 2:
             return _Known(P, batch)
         for known in kept:
-            if known.P.dtype is P.dtype and known.P.device == P.device and torch.equal(known.P, P):
+            if known.factor.dtype is P.dtype and known.wide.device == P.device and torch.equal(known.wide, P.double()):
                 return known
         kept[:] = [_Known(P, batch)]
         return kept[0]

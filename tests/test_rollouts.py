@@ -178,7 +178,8 @@ def test_an_ill_conditioned_problem_needs_the_accelerated_steps_and_max_steps_en
     x, info = FrankWolfeLayer(s, max_steps=2, strict=False)(P, q)
     assert not bool(info.converged.all()) and bool(s.contains(x).all())
     loose = FrankWolfeLayer(s, tol=10.0, return_info=True)(P, q)[1]
-    assert bool(loose.converged.all()) and int(loose.iterations.max()) == 0 and float(loose.gap.max()) > 1e-6
+    assert bool(loose.converged.all()) and float(loose.gap.max()) > 1e-6
+    assert int(loose.iterations.max()) == rollouts.FIRST  # done at the first look
 
 
 # ---- the theory ----
