@@ -49,6 +49,8 @@ DEFAULTS = {
     "exact": (20_000, 1e-12, 1e-5),
 }
 SETTLED = 1e-9  # a projected gradient step that moves less, relative to the point, moves by rounding: float64
+SOFT = "the softmax stops on the objective's change; how far from the minimum it is, the gap tells"
+SHARE = 0.02  # a gap of a larger share of the linear term's size certifies nothing, whatever the default tolerance
 FIRST = 6  # accelerated steps before the first Newton rounds: they cost less than the rounds that they spare
 FRESH = 64  # after so many steps point and gradient are computed anew, so that rounding does not add up
 LOOK = 16  # off the CPU the host looks after so many steps whether all rows are done
@@ -84,7 +86,8 @@ def frank_wolfe(
     ``"short"`` for the softmax. ``smoothness``: a Lipschitz constant of grad, a number or one per row (...).
 
     Stops where the gap ``max_{v in s} <grad f(x), x - v>``, which bounds ``f(x) - min f``, is at most ``tol``: in units
-    of f. Default: a multiple of the terms that the gap is a difference of, which the variant can reach in the dtype.
+    of f. Default: the range of <grad f, .> over the set at the start, times 1e-8 in float64 and 1e-5 in float32, or
+    1e-3 with vanilla steps, which the variants can reach. It is a stop, not a promise: read ``info.gap``.
     The softmax stops as published, where the objective changes by less than ``tol`` (default 1e-4) of what it changed
     since x0, and its SolveInfo still holds the exact oracle's gap. Rows that are done are frozen. ``max_steps``: cap.
 
@@ -130,8 +133,9 @@ class FrankWolfeLayer(nn.Module):
     :func:`frank_wolfe`, with the exact line search of the quadratic.
 
     ``backward``: ``"implicit"`` differentiates the solution on its face, with the one factor of P there: gradients to
-    q, P and the set's tensor data. ``"unrolled"`` differentiates the steps one by one, as published for the softmax; it
-    is unstable as the temperature falls.
+    q, P and the set's tensor data. It supposes that x is the solution: of a softmax that stopped far from it, as its
+    gap tells, it is the derivative of nothing. ``"unrolled"`` differentiates the steps one by one, as published for the
+    softmax; it is unstable as the temperature falls.
 
     ``max_steps``, ``tol``, ``smoothness``, ``temperature``, ``halve_every``, ``progress``: as in :func:`frank_wolfe`;
     ``smoothness`` defaults to the largest eigenvalue of P. ``return_info``: return ``(x, SolveInfo)``.
@@ -142,10 +146,10 @@ class FrankWolfeLayer(nn.Module):
     factor of a P without batch dimensions are kept and used again while P's contents stay the same. Samples that are
     done are dropped from the batch, for which the host reads a number every 16 steps (on the CPU at every step).
 
-    Raises InputError for a P that is not symmetric or not positive semidefinite, NaN, an unbounded set; SolveError
-    naming the sample where the tolerance is missed, and in the backward where P is singular on the face of the
-    solution, as there is no derivative then. Twice differentiable with ``"implicit"``; under ``torch.compile`` the
-    layer is a graph break.
+    Raises InputError for a P that is not symmetric or not positive semidefinite, NaN, an unbounded set (``"exact"``:
+    one along which f falls without end); SolveError naming the sample where the tolerance is missed, and in the
+    backward where P is singular on the face of the solution, as there is no derivative then. Twice differentiable with
+    ``"implicit"``; under ``torch.compile`` the layer is a graph break.
 
     >>> import torch, lablib
     >>> layer = FrankWolfeLayer(lablib.Simplex(3))
@@ -398,13 +402,14 @@ def _hand_back(x, info, rule, return_info, strict):
     if strict and not bool(info.converged.all()):
         worst = first_index(~info.converged)
         at = f" at batch index {list(worst)}" if worst else ""
+        advice = "" if rule.variant in ("pairwise", "exact") else "try variant 'pairwise', "
         if rule.variant == "softmax":
             what = f"the objective still changes by more than {rule.allowed:.1e} of itself"
         else:
             what = f"the gap is {float(info.gap[worst]):.1e}, accepted was {float(rule.allowed[worst]):.1e}"
         raise SolveError(
             f"Frank-Wolfe ({rule.variant}) missed its tolerance{at} after {int(info.iterations[worst])} steps: {what}; "
-            "raise max_steps or tol, try variant 'pairwise', or pass strict=False",
+            f"raise max_steps or tol, {advice}or pass strict=False",
             info=info,
             index=worst,
         )
@@ -438,8 +443,10 @@ class _BlackBox:
         below, above = slope, _dot(self.gradient(x + most * d), d)
         step = most
         done = (above <= 0) | (slope >= 0) | (most == 0)
-        for _ in range(20):
+        for _ in range(40):
             secant = low - below * (high - low) / torch.where(above > below, above - below, 1.0)
+            # An end where f has no finite slope, as -log at 0, is uphill, and is halved away from.
+            secant = torch.where(above.isfinite(), secant, (low + high) / 2)
             step = torch.where(done, step, secant.clamp(low, high))
             g = self.gradient(x + step * d)
             value = _dot(g, d)
@@ -450,6 +457,10 @@ class _BlackBox:
             # The end that stays counts half (the Illinois rule), or one end would never move.
             low, high = torch.where(left, step, low), torch.where(left, high, step)
             below, above = torch.where(left, value, below / 2), torch.where(left, above / 2, value)
+        bad = ~value.isfinite()
+        if bool(bad.any()):
+            step = torch.where(bad, low, step)
+            g = self.gradient(x + step * d)
         return torch.where(slope >= 0, 0.0, step), g
 
 
@@ -646,7 +657,10 @@ class _Rollout:
         self.clock = _Clock(rule)
         self.k = 0
         self.g = problem.gradient(x)
-        raise_not_finite("the gradient at the start", self.g)
+        try:
+            raise_not_finite("the gradient at the start", self.g)
+        except InputError as error:
+            raise InputError(f"{error}; give an x0 where grad is finite, inside the set", index=error.index) from None
         if rule.variant in ("away", "pairwise"):
             self.atoms = _Units(s, x) if isinstance(s, (Simplex, L1Ball)) else _Atoms(self._oracle, x)
         elif rule.variant == "softmax":
@@ -655,18 +669,31 @@ class _Rollout:
         else:
             self.atoms = _Atoms(self._oracle, x)
         first = self._oracle(self.g, checked=True)
-        size = x.abs() + first.abs()
-        far = problem.gradient(first)
-        self.size = torch.maximum(_dot(self.g.abs(), size), _dot(far.abs(), size)).detach()
+        terms, width = self._terms(self.g, x, first)
+        far_terms, far_width = self._terms(problem.gradient(first), x, first)
+        self.size = torch.maximum(width, far_width)
         if rule.variant == "softmax":
             self.allowed = rule.relative(x.dtype) if rule.tol is None else rule.tol
         elif rule.tol is None:
-            self.allowed = rule.relative(x.dtype) * self.size
+            noise = 4 * torch.finfo(x.dtype).eps * torch.maximum(terms, far_terms)
+            self.allowed = torch.maximum(rule.relative(x.dtype) * self.size, noise)
         else:
             self.allowed = torch.full_like(self.size, rule.tol)
         self.done = torch.zeros_like(self.size, dtype=torch.bool)
         self.steps = torch.zeros_like(self.size, dtype=torch.int64)
         self.gap = torch.full_like(self.size, math.inf)
+
+    def _terms(self, g, x, s):
+        """Return the size of the terms of <g, x - s>, 0 where g is not finite; and that, or g's range over the set.
+
+        The range is less where all points of the set have something in common, as with a multiple of 1 in g on a
+        simplex: that is no size of f.
+        """
+        g = g.detach()
+        g = torch.where(g.isfinite().all(-1, keepdim=True), g, 0.0)
+        terms = _dot(g.abs(), x.detach().abs() + s.abs())
+        reach = _dot(g, self._oracle(-g) - self._oracle(g))
+        return terms, torch.minimum(terms, torch.where(reach.isfinite(), reach, math.inf))
 
     def _oracle(self, g, checked=False):
         """Return the vertex; values are checked at the first call and at each look, and nothing is read otherwise."""
@@ -733,9 +760,21 @@ class _Rollout:
             claim = self.gap <= self.allowed
         claim = claim & ~self.done
         if final:
+            if self.rule.tol is None and isinstance(self.problem, _Quadratic) and self.rule.variant != "softmax":
+                cap = SHARE * self._worth()
+                self.allowed = torch.where(claim, torch.minimum(self.allowed, cap), self.allowed)
+                claim = claim & (self.gap <= self.allowed)
             self.steps = torch.where(claim, self.k, self.steps)
             self.done = self.done | claim
         return claim
+
+    def _worth(self):
+        """Return the size of a quadratic's linear term at hand, infinite where there is none.
+
+        Where P is ill-conditioned, f is so large at the start that a small share of its terms there may exceed f here.
+        """
+        size = _dot(self.problem.q.detach().abs(), self.x.detach().abs() + self.vertex.abs())
+        return torch.where(size > 0, size, math.inf)
 
     def _freshen(self, rows):
         """Compute point and gradient of some rows anew, so that rounding that has added up ends no search."""
@@ -831,7 +870,7 @@ class _Rollout:
             self.steps.squeeze(-1),
             self.s.violation(point),
             gap.squeeze(-1).double(),
-            "interrupted" if self.rule.interrupted else "",
+            "interrupted" if self.rule.interrupted else SOFT if self.rule.variant == "softmax" else "",
         )
         return self.x, info
 
@@ -1193,10 +1232,35 @@ class _FaceSearch:
         limit = self.rule.tol
         limit = self.rule.relative(self.q.dtype) * size if limit is None else torch.full_like(gap, limit)
         self.allowed[self.names] = limit
+        if bool(gap.isinf().any()):
+            self._find_endless(here, L, gap)
         close = gap <= limit
         self.active = s.solve_traced(here - g / L, "lowest")[1]
         if bool((close & self.open).any()):
             self._retire(close & self.open, here, self._face(*self.s.frame(near, self.active)), self.active, k)
+
+    def _find_endless(self, x, L, gap):
+        """Raise for a row with a direction of the set along which f falls without end: P d = 0 and q.d < 0."""
+        wide, s, _ = self._terms(wide=True)
+        values, vectors = torch.linalg.eigh(wide.P)
+        null = vectors * (values.abs() <= 1e-12 * values.abs().amax(-1, keepdim=True)).unsqueeze(-2)
+        down = -_times(null @ null.mT, wide.q)
+        far = 1e9 * (1 + x.abs().amax(-1, keepdim=True))  # seen from so far away a set is its cone of directions
+        d = s.solve_traced(far * down, "lowest")[0] / far
+        size = _dot(d, d).sqrt()
+        flat = _dot(_times(wide.P, d).abs(), torch.ones_like(d)) <= 1e-6 * L * size
+        bad = (flat & (_dot(d, wide.q) < -1e-6 * size * wide.q.abs().amax(-1, keepdim=True))).squeeze(-1)
+        bad = bad & gap.isinf() & self.open
+        if bool(bad.any()):
+            row = int(self.names[bad][0])
+            at = f" at batch index [{row}]" if len(self.done) > 1 else ""
+            ray = [round(v, 4) + 0.0 for v in d[bad][0][:4].tolist()]
+            raise InputError(
+                f"the minimum over {type(s).__name__} is unbounded{at}: the set has no end along {ray}"
+                f"{'...' if d.shape[-1] > 4 else ''}, P is 0 there and q falls; expected a bounded set, or a P that is "
+                "positive definite where the set has no end",
+                index=(row,),
+            )
 
     def _restart(self, where, x, Px):
         """Begin the accelerated steps anew from x in some rows."""
@@ -1306,6 +1370,8 @@ def _solve(P: Tensor, q: Tensor, s: ConvexSet, rule: _Rule, call: _Call):
         x = _first_point(s, q, rule.variant)
         rule.fit(s, x)
         x, info = _Rollout(_Quadratic(P, q), s, x, rule).run()
+        if torch.is_grad_enabled() and not x.requires_grad:  # no step was taken: a derivative of 0, and not none
+            x = x + 0 * (q + P.diagonal(dim1=-2, dim2=-1))
     call.face, call.info = face, _reshaped(info, batch)
     if rule.variant != "softmax":
         rule.allowed = rule.allowed.reshape(batch)

@@ -249,8 +249,8 @@ def section(record: dict) -> list[str]:
         f" same data with $t$ at {dfw.SHARE:g} of the unconstrained solution's norm: there it binds in all five. The"
         " gradient is that of $\\sum_i x_i$ by $q$. Times are for all five, on one thread, in"
         " processor time, as this machine has other users whom a clock on the wall would measure too. `lablib` and the"
-        " published rollout compute in float32, the others in float64. A call of less than a tenth of a second is made twice, and"
-        " the second counts.",
+        " published rollout compute in float32, the others in float64. A call of less than a tenth of a second is made"
+        " twice, and the second counts.",
         "",
         "For `lablib` and the published rollout all is counted, under *init* what is done before a problem is seen: the"
         " rollout's power iteration, our layer, made anew for each call, so that it checks and factors each $P$ again."
