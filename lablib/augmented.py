@@ -176,9 +176,11 @@ def spectral_square(W: Tensor) -> Tensor:
 class Design:
     """What a layer's weight step needs of its inputs V (n, d): their mean, V without it, its Gram matrix and norm.
 
-    The offsets are eliminated: at their minimum they take up the means, so the weights see centred inputs alone.
+    The offsets are eliminated: at their minimum they take up the means, so the weights see centred inputs alone. An
+    input that never varies is left out: the offset does its work for nothing.
     """
 
+    varying: Tensor
     mean: Tensor
     centred: Tensor
     gram: Tensor
@@ -187,11 +189,14 @@ class Design:
     @classmethod
     def of(cls, V: Tensor) -> Design:
         """Return the design of inputs V."""
+        varying = (V.amax(0) > V.amin(0)).nonzero().squeeze(1)
+        varying = varying if len(varying) else varying.new_zeros(1)  # an empty matrix has no norm
+        V = V[:, varying]
         mean = V.mean(0)
         centred = V - mean
         gram = centred.mT @ centred
         curvature = largest_eigenvalue(gram).clamp(min=torch.finfo(V.dtype).tiny).to(V.dtype)
-        return cls(mean, centred, gram, curvature)
+        return cls(varying, mean, centred, gram, curvature)
 
 
 def group_weight_step(
@@ -216,8 +221,11 @@ def group_weight_step(
         fit = (Y * (image - 2 * right)).sum(dtype=torch.float64)
         return weight / 2 * fit + penalty * torch.linalg.vector_norm(Y, dim=0).sum(dtype=torch.float64)
 
-    W, _ = descend(step, value, W, W @ design.gram, steps)
-    return W, T.mean(0) - W @ design.mean
+    start = W[:, design.varying]
+    found, _ = descend(step, value, start, start @ design.gram, steps)
+    W = torch.zeros_like(W)
+    W[:, design.varying] = found
+    return W, T.mean(0) - found @ design.mean
 
 
 # ---- the lifted point and its certificate ---------------------------------------------------------------------------
