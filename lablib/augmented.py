@@ -66,13 +66,13 @@ def _candidates(
     u = q + slope * penalty / b
     yield low, u, (u <= 0) & (low >= slope * u)
     u = ((slope * a * p + b * q) / (slope * slope * a + b)).clamp(max=0)
-    yield slope * u, u, None
+    yield slope * u, u, None  # eq: eq-pair-candidates
 
 
 def _pair_value(
     v: Tensor, u: Tensor, p: Tensor, q: Tensor, a: Tensor | float, b: Tensor | float, slope: float, penalty: float
 ) -> Tensor:
-    return a / 2 * (v - p).square() + b / 2 * (u - q).square() + penalty * (v - leaky(u, slope))
+    return a / 2 * (v - p).square() + b / 2 * (u - q).square() + penalty * (v - leaky(u, slope))  # eq: eq-pair-problem
 
 
 def activation_candidates(
@@ -153,7 +153,7 @@ def shrink_groups(W: Tensor, threshold: Tensor | float) -> Tensor:
             [3.2000, 0.0000]])
     """
     length = torch.linalg.vector_norm(W, dim=0).clamp(min=torch.finfo(W.dtype).tiny)
-    return W * (1 - threshold / length).clamp(min=0)
+    return W * (1 - threshold / length).clamp(min=0)  # eq: eq-group-shrink
 
 
 def largest_eigenvalue(gram: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ def group_weight_step(
     threshold = penalty / weight * length
 
     def step(Y: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        Y = shrink_groups(Y - length * (image - right), threshold)
+        Y = shrink_groups(Y - length * (image - right), threshold)  # eq: eq-weight-step
         return Y, Y @ design.gram
 
     def value(Y: Tensor, image: Tensor) -> Tensor:
@@ -457,7 +457,8 @@ class GroupSparseNetwork(nn.Module):
             return self._objective(self(X), T, [layer.weight for layer in self.layers])
 
     def _objective(self, outputs: Tensor, T: Tensor, weights: Sequence[Tensor]) -> float:
-        return float(self._losses(outputs, T).sum(dtype=torch.float64)) / len(T) + self._group_norms(weights)
+        mean = float(self._losses(outputs, T).sum(dtype=torch.float64)) / len(T)
+        return mean + self._group_norms(weights)  # eq: eq-group-objective
 
     def _losses(self, outputs: Tensor, T: Tensor) -> Tensor:
         if self.loss == "squared":
@@ -558,7 +559,7 @@ class GroupSparseNetwork(nn.Module):
             if self._activated(l):
                 pull = torch.where(us[l] > 0, pull, self.slope * pull)
             multipliers.insert(0, pull)
-            pull = pull @ weights[l]
+            pull = pull @ weights[l]  # eq: eq-backward-multipliers
         return LiftedPoint(weights, offsets, tuple(us), tuple(vs), tuple(multipliers))
 
     def lagrangian(self, point: LiftedPoint, X: Tensor, y: Tensor) -> float:
@@ -573,7 +574,7 @@ class GroupSparseNetwork(nn.Module):
             if self._activated(l):
                 slack = point.vs[l].double() - leaky(point.us[l].double(), self.slope)
                 total += self.activation_penalty * slack.sum()
-        return float(total) / len(X) + self._group_norms(point.weights)
+        return float(total) / len(X) + self._group_norms(point.weights)  # eq: eq-augmented
 
     def kkt_residual(self, X: Tensor, y: Tensor, *, at: str = "network", step: float = 1e-3) -> KKTResidual:
         """Return how far the network, or the iterate of the method, is from a Karush-Kuhn-Tucker point.
@@ -605,7 +606,8 @@ class GroupSparseNetwork(nn.Module):
             below = point.vs[l - 1] if l else X
             affine += float((u - point.affine(X, l)).square().sum()) / n
             gradient = -(xi.mT @ below) / n
-            weights += float((W - shrink_groups(W - gradient, self.group_penalty[l])).square().sum())
+            moved = W - shrink_groups(W - gradient, self.group_penalty[l])  # eq: eq-kkt-weights
+            weights += float(moved.square().sum())
             offsets += float((xi.sum(0) / n).square().sum())
             if not self._activated(l):
                 values += float((torch.softmax(u, -1) - T + xi).square().sum()) / n
@@ -620,7 +622,7 @@ class GroupSparseNetwork(nn.Module):
             p = (v / step + (T if top else pull)) / a
             v_new, u_new = _pair(p, u - step * xi, a, 1 / step, self.slope, beta)
             values += float((v_new - v).square().sum() + (u_new - u).square().sum()) / (step * step * n)
-            ways = torch.stack([beta - pull, xi - pull, self.slope * pull - xi])
+            ways = torch.stack([beta - pull, xi - pull, self.slope * pull - xi])  # eq: eq-kkt-kink
             kink = (u == 0) & (v == 0)
             kinks = max(kinks, -float(torch.where(kink, ways, 0.0).min()))
         return KKTResidual(
@@ -722,7 +724,7 @@ class GroupSparseNetwork(nn.Module):
                 note(f"W{l + 1}")
         for l in range(last + 1):
             residual = point.us[l] - point.affine(X, l)
-            point = point.put("multipliers", l, point.multipliers[l] + self.rho * residual)
+            point = point.put("multipliers", l, point.multipliers[l] + self.rho * residual)  # eq: eq-multiplier-update
         if not all(bool(torch.isfinite(t).all()) for part in vars(point).values() for t in part):
             raise FloatingPointError("the iterate is not finite")
         largest = max(float(xi.abs().max()) for xi in point.multipliers)
@@ -751,7 +753,7 @@ class GroupSparseNetwork(nn.Module):
             least = torch.finfo(W.dtype).eps ** 0.5  # where W is zero any positive number majorises
             gamma = self.rho * spectral_square(W).clamp(min=least).to(W.dtype)
             residual = point.us[l + 1] - point.affine(X, l + 1)
-            p = point.vs[l] + (point.multipliers[l + 1] + self.rho * residual) @ W / gamma
+            p = point.vs[l] + (point.multipliers[l + 1] + self.rho * residual) @ W / gamma  # eq: eq-majoriser
             v, u = _pair(p, q, gamma, self.rho, self.slope, self.activation_penalty)
         return point.put("us", l, u).put("vs", l, v)
 

@@ -56,6 +56,7 @@ def test_no_point_of_a_fine_grid_is_better_than_the_kernel_s(slope):
         assert -1e-12 <= above <= near
 
 
+@pytest.mark.eq("eq-pair-problem")
 @pytest.mark.parametrize("slope", SLOPES)
 def test_the_kernel_finds_what_a_solver_for_one_number_finds(slope):
     """For a given u the best v is known; on each side of 0 what is left is convex in u, and SciPy minimises it."""
@@ -79,6 +80,7 @@ def test_the_kernel_finds_what_a_solver_for_one_number_finds(slope):
         assert float(ours[i]) == pytest.approx(found, abs=1e-8)
 
 
+@pytest.mark.eq("eq-pair-candidates")
 def test_four_of_the_five_candidates_win_somewhere_and_each_is_what_its_place_says():
     """The one at u = 0 never wins alone: with v above s(u) the function has a concave kink there."""
     p, q = 3 * draw(2, 4000, seed=5)
@@ -119,6 +121,7 @@ def test_the_spectral_bound_is_certain_and_tight():
         assert norm <= spectral_square(W) <= norm * 1.00001
 
 
+@pytest.mark.eq("eq-weight-step")
 @pytest.mark.parametrize("penalty", [0.3, 6.0])
 def test_the_weight_step_reaches_scikit_learn_s_group_lasso_and_never_rises(penalty):
     """Its multi-task lasso has the same groups: one number for each task, together for each input."""
@@ -149,6 +152,7 @@ def test_inputs_that_never_vary_get_no_weight():
     assert W.abs().max() == 0 and torch.equal(b, V[:, :2].mean(0))
 
 
+@pytest.mark.eq("eq-group-shrink")
 def test_shrinking_is_the_proximal_step_of_the_group_norms():
     W = draw(3, 6)
     W[:, 0] = 0
@@ -192,6 +196,7 @@ def network(hidden=(12,), slope=0.1, group_penalty=1e-3, **options):
     return GroupSparseNetwork([64, *hidden, 10], slope, group_penalty, first=first, dtype=F64, **options)
 
 
+@pytest.mark.eq("eq-majoriser")
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
 @pytest.mark.parametrize("slope", [0.0, 0.01, 0.5])
 @pytest.mark.parametrize("hidden", [(), (12,), (12, 9), (9, 8, 7)], ids=str)
@@ -210,6 +215,8 @@ def test_every_block_step_of_a_whole_run_decreases_the_augmented_lagrangian(digi
     assert net.history.rows[-1]["objective"] == pytest.approx(net.lagrangian(net._point, X, y), rel=1e-12)
 
 
+@pytest.mark.eq("eq-augmented")
+@pytest.mark.eq("eq-group-objective")
 def test_the_lagrangian_is_what_its_definition_says(digits):
     X, y = digits[0][:7], digits[1][:7]
     net = network((5,), slope=0.2, group_penalty=[0.1, 0.3], rho=0.7, activation_penalty=1.3)
@@ -226,6 +233,7 @@ def test_the_lagrangian_is_what_its_definition_says(digits):
     assert net.lagrangian(point, X, y) == pytest.approx(total / 7 + float(groups), rel=1e-13)
 
 
+@pytest.mark.eq("eq-backward-multipliers")
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
 def test_the_multipliers_of_a_feasible_point_are_those_of_backpropagation(digits, loss):
     X, y = digits[:2]
@@ -260,6 +268,7 @@ def by_proximal_gradient(net, X, y, steps=20_000, rate=0.05):
                 layer.weight.copy_(shrink_groups(layer.weight, rate * penalty))
 
 
+@pytest.mark.eq("eq-multiplier-update")
 def test_the_residual_of_the_iterate_falls_to_zero_and_no_descent_is_left():
     """On a small problem the run ends at a KKT point, by its certificate; proximal gradient finds no way down.
 
@@ -309,6 +318,7 @@ def test_a_stationary_network_is_a_fixed_point():
     assert history.column("loss")[-1] == pytest.approx(history.column("loss")[0], rel=1e-9)
 
 
+@pytest.mark.eq("eq-kkt-weights")
 def test_each_component_of_the_residual_answers_for_its_own_condition(digits):
     X, y = digits[:2]
     net = network((5,))
@@ -329,6 +339,7 @@ def test_each_component_of_the_residual_answers_for_its_own_condition(digits):
     assert net.kkt_residual(X, y, at="iterate", step=0.5).values != moved("multipliers", 0, 0.1).values
 
 
+@pytest.mark.eq("eq-kkt-kink")
 def test_a_concave_kink_is_no_hiding_place():
     """At u = v = 0 the pair looks stationary to the small step, or nearly; the directional derivative tells."""
     X, y = torch.ones(1, 1, dtype=F64), torch.ones(1, 1, dtype=F64)
