@@ -46,7 +46,8 @@ class Activation:
     for softmax summed over the last dimension, which is kept with size 1. ``lower``, ``upper``: the ends of what it can
     reach. ``prox(r, c)``: the x with
     ``x + c phi^-1(x) = r``, which minimises ``1/2 |x - r|^2 + c G*(x)``. ``lipschitz``: a certain bound L on phi', so
-    that G has curvature at most L and G* at least 1/L. ``module()``: the activation as a torch module.
+    that G has curvature at most L and G* at least 1/L. ``module()``: the activation as a torch module. ``slope``: that
+    of a leaky ReLU below 0.
     """
 
     name: str
@@ -57,6 +58,11 @@ class Activation:
     module: Callable[[], nn.Module]
     lower: float = -math.inf
     upper: float = math.inf
+    slope: float = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name and the slope, since functions without a name cannot be."""
+        return _activation, (self.name, self.slope, (self.name,))
 
 
 def _bernoulli(p: Tensor, u: Tensor) -> Tensor:
@@ -67,7 +73,7 @@ def _bernoulli(p: Tensor, u: Tensor) -> Tensor:
 
 
 def _relu_gap(v: Tensor, u: Tensor) -> Tensor:
-    return (v - u.clamp(min=0)).square() / 2 - v * u.clamp(max=0)
+    return (v - u.clamp(min=0)).square() / 2 - v * u.clamp(max=0)  # eq: eq-fenchel-gap-relu
 
 
 def _leaky_gap(v: Tensor, u: Tensor, slope: float) -> Tensor:
@@ -100,6 +106,7 @@ def _leaky(slope: float) -> Activation:
         lambda r, c: r.clamp(min=0) / (1 + c) + r.clamp(max=0) / (1 + c / slope),
         1.0,
         lambda: nn.LeakyReLU(slope),
+        slope=slope,
     )
 
 
@@ -315,13 +322,13 @@ def representation_step(
     the new x; no sample's value is above its old one. Source: chapter "Fenchel lifting".
     """
     norm = float(above.norm(W, x))
-    curvature = max(multiplier_above * phi_above.lipschitz * norm * norm, 1e-9 * multiplier)
+    curvature = max(multiplier_above * phi_above.lipschitz * norm * norm, 1e-9 * multiplier)  # eq: eq-fenchel-curvature
     weight = multiplier / curvature
     strong = multiplier / phi.lipschitz
 
     def step(y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         slope = above.adjoint(phi_above.phi(w) - target, W, y)
-        y = phi.prox(y - (multiplier_above / curvature) * slope + weight * u, weight)
+        y = phi.prox(y - multiplier_above / curvature * slope + weight * u, weight)  # eq: eq-fenchel-prox
         return y, above.apply_with(y, W)
 
     def value(y: Tensor, w: Tensor) -> Tensor:
@@ -374,7 +381,7 @@ def weight_step(
 
         def step(D: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
             right = torch.sub(U, pull(U), alpha=scale) - U_centre
-            D = inverse @ right
+            D = inverse @ right  # eq: eq-fenchel-dual
             return D, torch.sub(U_centre + right, D, alpha=scale)  # U_centre + K D, since (K + scale) D = right
 
         def value(D: Tensor, U: Tensor) -> Tensor:
@@ -384,7 +391,7 @@ def weight_step(
         D, U = descend(step, value, D, U, steps - 1)
         return centre + (A.T @ D) / R, U
 
-    M = share * phi.lipschitz * (A.T @ A)
+    M = share * phi.lipschitz * (A.T @ A)  # eq: eq-fenchel-majoriser
     M.diagonal().add_(R.squeeze(1) + 10 * torch.finfo(M.dtype).eps * M.diagonal().sum())  # what rounding may take
     C = _factor(M).to(M.dtype)
 
@@ -591,7 +598,8 @@ class FenchelLiftedNetwork(nn.Module):
         ):
             gap = phi.gap(above, layer.apply_with(x, W)).sum(dtype=torch.float64) / len(x)
             gaps.append(float(gap))
-            total += multiplier * gaps[-1] + self.decay / 2 * float(W[:-1].square().sum(dtype=torch.float64))
+            square = float(W[:-1].square().sum(dtype=torch.float64))
+            total += multiplier * gaps[-1] + self.decay / 2 * square  # eq: eq-fenchel-objective
         if anchored_at is not None:
             for anchor, W, W_before in zip(self._anchors(), weights, anchored_at, strict=True):
                 total += anchor / 2 * float((W - W_before).square().sum(dtype=torch.float64))
@@ -641,13 +649,15 @@ class FenchelLiftedNetwork(nn.Module):
         loss ten times the first) warns, and leaves the best weights in place.
         """
         X, T = self._checked(X, y)
+        if validation is not None and not (isinstance(validation, Sequence) and len(validation) == 2):
+            raise TypeError(f"validation is a {type(validation).__name__}: expected a pair, (X, y)")
         held_out = None if validation is None else self._checked(*validation, name="validation")
         _whole("epochs", epochs)
         _whole("workers", workers)
         if batch_size is not None:
             _whole("batch_size", batch_size)
         _numbers("tol", tol, 1, positive=False)
-        data = [float(X.sum(dtype=torch.float64)), float(T.sum(dtype=torch.float64)), len(X), batch_size or 0]
+        data = [*_fingerprint(X), *_fingerprint(T), len(X), batch_size or 0]
         if data != self._data:
             if self._data:
                 self.history.mark("other data or batches")
@@ -795,7 +805,8 @@ class FenchelLiftedNetwork(nn.Module):
     def _raise_multipliers(self) -> bool:
         """Take the dual step: each multiplier grows by its mean gap in the pass before."""
         gaps = [self.history.rows[-1][f"gap {l + 1}"] for l in range(len(self.multipliers))]
-        self.multipliers = [m + self.dual_step * g for m, g in zip(self.multipliers, gaps, strict=True)]
+        pairs = zip(self.multipliers, gaps, strict=True)
+        self.multipliers = [m + self.dual_step * g for m, g in pairs]  # eq: eq-fenchel-ascent
         self._raised = self.history.passes
         self.history.mark(f"multipliers {', '.join(f'{m:.4g}' for m in self.multipliers)}")
         return False
@@ -818,6 +829,13 @@ class FenchelLiftedNetwork(nn.Module):
         return row
 
     # -- resumption ----------------------------------------------------------------------------------------------------
+
+    def _apply(self, move: Callable[[Tensor], Tensor], recurse: bool = True) -> FenchelLiftedNetwork:
+        """Take the hidden values and the weights before along, where ``to`` and its kin move the parameters."""
+        for name in ("_representations", "_previous"):
+            if getattr(self, name, None) is not None:
+                setattr(self, name, [move(t) for t in getattr(self, name)])
+        return super()._apply(move, recurse)
 
     _resumed = (
         "multipliers",
@@ -971,6 +989,14 @@ def _numbers(name: str, value: float | Sequence[float], count: int, *, positive:
             kind = "a positive number" if positive else "a finite number that is not negative"
             raise InputError(f"{where} is {number:g}: expected {kind}", index=(i,) if several else None)
     return [float(number) for number in numbers]
+
+
+def _fingerprint(t: Tensor) -> list[float]:
+    """Return two numbers that tell one batch of samples from another, also where the samples' order differs."""
+    t = t.flatten(1)
+    place = torch.linspace(1, 2, t.shape[1], dtype=t.dtype, device=t.device)
+    sums = (t @ place).double()
+    return [float(sums.sum()), float(sums @ torch.linspace(1, 2, len(t), dtype=sums.dtype, device=t.device))]
 
 
 def _whole(name: str, value: int) -> None:

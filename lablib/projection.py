@@ -682,7 +682,7 @@ def _certify(
         gap = torch.full_like(residual, math.nan)
     allowed = convex_set.tolerance(x) if tol is None else tol * (1 + convex_set.scale(x))
     iterations = torch.as_tensor(steps, device=x.device)
-    held = residual.isfinite() & x.to(dtype).isfinite().all(-1)
+    held = residual.isfinite() & x.to(dtype).isfinite().flatten(residual.dim()).all(-1)
     return SolveInfo((residual <= allowed) & held, iterations.expand(residual.shape), residual, gap)
 
 

@@ -48,6 +48,10 @@ DEFAULTS = {
     "softmax": (2_000, 1e-4, 1e-4),
     "exact": (20_000, 1e-12, 1e-5),
 }
+SETTLED = 1e-9  # a projected gradient step that moves less, relative to the point, moves by rounding: float64
+SOFT = "the softmax stops on the objective's change; how far from the minimum it is, the gap tells"
+SHARE = 0.02  # a gap of a larger share of the linear term's size certifies nothing, whatever the default tolerance
+FIRST = 6  # accelerated steps before the first Newton rounds: they cost less than the rounds that they spare
 FRESH = 64  # after so many steps point and gradient are computed anew, so that rounding does not add up
 LOOK = 16  # off the CPU the host looks after so many steps whether all rows are done
 
@@ -82,7 +86,8 @@ def frank_wolfe(
     ``"short"`` for the softmax. ``smoothness``: a Lipschitz constant of grad, a number or one per row (...).
 
     Stops where the gap ``max_{v in s} <grad f(x), x - v>``, which bounds ``f(x) - min f``, is at most ``tol``: in units
-    of f. Default: a multiple of the terms that the gap is a difference of, which the variant can reach in the dtype.
+    of f. Default: the range of <grad f, .> over the set at the start, times 1e-8 in float64 and 1e-5 in float32, or
+    1e-3 with vanilla steps, which the variants can reach. It is a stop, not a promise: read ``info.gap``.
     The softmax stops as published, where the objective changes by less than ``tol`` (default 1e-4) of what it changed
     since x0, and its SolveInfo still holds the exact oracle's gap. Rows that are done are frozen. ``max_steps``: cap.
 
@@ -128,8 +133,9 @@ class FrankWolfeLayer(nn.Module):
     :func:`frank_wolfe`, with the exact line search of the quadratic.
 
     ``backward``: ``"implicit"`` differentiates the solution on its face, with the one factor of P there: gradients to
-    q, P and the set's tensor data. ``"unrolled"`` differentiates the steps one by one, as published for the softmax; it
-    is unstable as the temperature falls.
+    q, P and the set's tensor data. It supposes that x is the solution: of a softmax that stopped far from it, as its
+    gap tells, it is the derivative of nothing. ``"unrolled"`` differentiates the steps one by one, as published for the
+    softmax; it is unstable as the temperature falls.
 
     ``max_steps``, ``tol``, ``smoothness``, ``temperature``, ``halve_every``, ``progress``: as in :func:`frank_wolfe`;
     ``smoothness`` defaults to the largest eigenvalue of P. ``return_info``: return ``(x, SolveInfo)``.
@@ -140,10 +146,10 @@ class FrankWolfeLayer(nn.Module):
     factor of a P without batch dimensions are kept and used again while P's contents stay the same. Samples that are
     done are dropped from the batch, for which the host reads a number every 16 steps (on the CPU at every step).
 
-    Raises InputError for a P that is not symmetric or not positive semidefinite, NaN, an unbounded set; SolveError
-    naming the sample where the tolerance is missed, and in the backward where P is singular on the face of the
-    solution, as there is no derivative then. Twice differentiable with ``"implicit"``; under ``torch.compile`` the
-    layer is a graph break.
+    Raises InputError for a P that is not symmetric or not positive semidefinite, NaN, an unbounded set (``"exact"``:
+    one along which f falls without end); SolveError naming the sample where the tolerance is missed, and in the
+    backward where P is singular on the face of the solution, as there is no derivative then. Twice differentiable with
+    ``"implicit"``; under ``torch.compile`` the layer is a graph break.
 
     >>> import torch, lablib
     >>> layer = FrankWolfeLayer(lablib.Simplex(3))
@@ -220,7 +226,8 @@ class FrankWolfeLayer(nn.Module):
         tensors = [getattr(s, name) for name in s.names]
         call = _Call(s, rule, self._kept)
         implicit = self.backward == "implicit"
-        x = _Minimiser.apply(P, q, call, *tensors)[0] if implicit else _solve(P, q, s, rule, call)
+        apply = _Minimiser.apply if in_a_transform() else _apply_directly
+        x = apply(P, q, call, *tensors)[0] if implicit else _solve(P, q, s, rule, call)
         x = x if x.dtype is original else x.to(original)
         if in_a_transform():
             return x
@@ -299,6 +306,8 @@ class _Rule:
 def _check_positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
         raise TypeError(f"{name} is a {type(value).__name__}: expected a number")
+    if not isinstance(value, Tensor) and 0 < value < math.inf:
+        return
     t = torch.as_tensor(value)
     bad = ~((t > 0) & t.isfinite())
     if bool(bad.any()):
@@ -393,13 +402,14 @@ def _hand_back(x, info, rule, return_info, strict):
     if strict and not bool(info.converged.all()):
         worst = first_index(~info.converged)
         at = f" at batch index {list(worst)}" if worst else ""
+        advice = "" if rule.variant in ("pairwise", "exact") else "try variant 'pairwise', "
         if rule.variant == "softmax":
             what = f"the objective still changes by more than {rule.allowed:.1e} of itself"
         else:
             what = f"the gap is {float(info.gap[worst]):.1e}, accepted was {float(rule.allowed[worst]):.1e}"
         raise SolveError(
             f"Frank-Wolfe ({rule.variant}) missed its tolerance{at} after {int(info.iterations[worst])} steps: {what}; "
-            "raise max_steps or tol, try variant 'pairwise', or pass strict=False",
+            f"raise max_steps or tol, {advice}or pass strict=False",
             info=info,
             index=worst,
         )
@@ -433,8 +443,10 @@ class _BlackBox:
         below, above = slope, _dot(self.gradient(x + most * d), d)
         step = most
         done = (above <= 0) | (slope >= 0) | (most == 0)
-        for _ in range(20):
+        for _ in range(40):
             secant = low - below * (high - low) / torch.where(above > below, above - below, 1.0)
+            # An end where f has no finite slope, as -log at 0, is uphill, and is halved away from.
+            secant = torch.where(above.isfinite(), secant, (low + high) / 2)
             step = torch.where(done, step, secant.clamp(low, high))
             g = self.gradient(x + step * d)
             value = _dot(g, d)
@@ -445,6 +457,10 @@ class _BlackBox:
             # The end that stays counts half (the Illinois rule), or one end would never move.
             low, high = torch.where(left, step, low), torch.where(left, high, step)
             below, above = torch.where(left, value, below / 2), torch.where(left, above / 2, value)
+        bad = ~value.isfinite()
+        if bool(bad.any()):
+            step = torch.where(bad, low, step)
+            g = self.gradient(x + step * d)
         return torch.where(slope >= 0, 0.0, step), g
 
 
@@ -641,7 +657,10 @@ class _Rollout:
         self.clock = _Clock(rule)
         self.k = 0
         self.g = problem.gradient(x)
-        raise_not_finite("the gradient at the start", self.g)
+        try:
+            raise_not_finite("the gradient at the start", self.g)
+        except InputError as error:
+            raise InputError(f"{error}; give an x0 where grad is finite, inside the set", index=error.index) from None
         if rule.variant in ("away", "pairwise"):
             self.atoms = _Units(s, x) if isinstance(s, (Simplex, L1Ball)) else _Atoms(self._oracle, x)
         elif rule.variant == "softmax":
@@ -650,18 +669,31 @@ class _Rollout:
         else:
             self.atoms = _Atoms(self._oracle, x)
         first = self._oracle(self.g, checked=True)
-        size = x.abs() + first.abs()
-        far = problem.gradient(first)
-        self.size = torch.maximum(_dot(self.g.abs(), size), _dot(far.abs(), size)).detach()
+        terms, width = self._terms(self.g, x, first)
+        far_terms, far_width = self._terms(problem.gradient(first), x, first)
+        self.size = torch.maximum(width, far_width)
         if rule.variant == "softmax":
             self.allowed = rule.relative(x.dtype) if rule.tol is None else rule.tol
         elif rule.tol is None:
-            self.allowed = rule.relative(x.dtype) * self.size
+            noise = 4 * torch.finfo(x.dtype).eps * torch.maximum(terms, far_terms)
+            self.allowed = torch.maximum(rule.relative(x.dtype) * self.size, noise)
         else:
             self.allowed = torch.full_like(self.size, rule.tol)
         self.done = torch.zeros_like(self.size, dtype=torch.bool)
         self.steps = torch.zeros_like(self.size, dtype=torch.int64)
         self.gap = torch.full_like(self.size, math.inf)
+
+    def _terms(self, g, x, s):
+        """Return the size of the terms of <g, x - s>, 0 where g is not finite; and that, or g's range over the set.
+
+        The range is less where all points of the set have something in common, as with a multiple of 1 in g on a
+        simplex: that is no size of f.
+        """
+        g = g.detach()
+        g = torch.where(g.isfinite().all(-1, keepdim=True), g, 0.0)
+        terms = _dot(g.abs(), x.detach().abs() + s.abs())
+        reach = _dot(g, self._oracle(-g) - self._oracle(g))
+        return terms, torch.minimum(terms, torch.where(reach.isfinite(), reach, math.inf))
 
     def _oracle(self, g, checked=False):
         """Return the vertex; values are checked at the first call and at each look, and nothing is read otherwise."""
@@ -728,9 +760,21 @@ class _Rollout:
             claim = self.gap <= self.allowed
         claim = claim & ~self.done
         if final:
+            if self.rule.tol is None and isinstance(self.problem, _Quadratic) and self.rule.variant != "softmax":
+                cap = SHARE * self._worth()
+                self.allowed = torch.where(claim, torch.minimum(self.allowed, cap), self.allowed)
+                claim = claim & (self.gap <= self.allowed)
             self.steps = torch.where(claim, self.k, self.steps)
             self.done = self.done | claim
         return claim
+
+    def _worth(self):
+        """Return the size of a quadratic's linear term at hand, infinite where there is none.
+
+        Where P is ill-conditioned, f is so large at the start that a small share of its terms there may exceed f here.
+        """
+        size = _dot(self.problem.q.detach().abs(), self.x.detach().abs() + self.vertex.abs())
+        return torch.where(size > 0, size, math.inf)
 
     def _freshen(self, rows):
         """Compute point and gradient of some rows anew, so that rounding that has added up ends no search."""
@@ -826,7 +870,7 @@ class _Rollout:
             self.steps.squeeze(-1),
             self.s.violation(point),
             gap.squeeze(-1).double(),
-            "interrupted" if self.rule.interrupted else "",
+            "interrupted" if self.rule.interrupted else SOFT if self.rule.variant == "softmax" else "",
         )
         return self.x, info
 
@@ -890,91 +934,142 @@ class _Face:
 
     On a face some coordinates are held and one row a ties the free ones F. The direction u of the face that minimises
     ``1/2 u'Pu - v'u`` solves ``P_FF u_F + eta a_F = v_F``, ``a_F.u_F = 0``. Adding a multiple of a a' to P changes no
-    such u, and makes the matrix positive definite just where P is so along the face. Rows are grouped by size, padded
-    to the largest of their group, and solved by one Cholesky factor each.
+    such u, and makes the matrix positive definite just where P is so along the face. Rows of about the same size are
+    padded to the largest of them, and solved by one Cholesky factor each.
     """
 
-    def __init__(self, P: Tensor, free: Tensor, row: Tensor, whole: Tensor | None = None, wide: Tensor | None = None):
-        self.P, self.wide, self.groups = P, wide, []
+    def __init__(self, P: Tensor, free: Tensor, row: Tensor, known: _Known | None = None):
+        self.P, self.groups = P, []
         free, row = free.to(P.dtype), row.to(P.dtype)
         self.singular = torch.zeros(free.shape[:-1], dtype=torch.bool, device=free.device)
         n = free.shape[-1]
-        plain = (free.sum(-1) == n) & (row == 0).all(-1)
-        groups: dict[int, list[int]] = {}
-        sizes = torch.where(plain, n + 1, free.sum(-1)).long().tolist()
-        for i, size in enumerate(sizes):
-            groups.setdefault(n + 1 if size > n else size.bit_length(), []).append(i)
-        for rows in groups.values():
-            size = max(sizes[i] for i in rows)
-            if size:
-                whole_here = whole if size > n else None
-                self._group(torch.tensor(rows, device=free.device), free, row, min(size, n), whole_here)
+        sizes = torch.where(_is_plain(free, row), 2 * n, free.sum(-1)).long().tolist()
+        left = sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True)
+        while left and (size := sizes[left[0]]):
+            group = [i for i in left if 4 * sizes[i] > 3 * size]
+            left = left[len(group) :]
+            every = len(group) == len(sizes)
+            rows = None if every else torch.tensor(sorted(group), device=free.device)
+            parts = (free, row) if every else (free[rows], row[rows])
+            self._group(rows, *parts, min(size, n), known if size > n else None)
 
-    def _group(self, rows, free, row, size, whole=None):
-        """Factor the faces of some rows; ``whole`` is the factor of all of P, where it is known."""
-        free, row = free[rows], row[rows]
-        if size == free.shape[-1]:
-            index, M = None, (self.P.expand(len(rows), *self.P.shape) if self.P.dim() == 2 else self.P[rows])
+    def _group(self, rows, free, row, size, known):
+        """Factor the faces of some rows, None for all; ``known`` holds the factor of all of P, where that is wanted."""
+        n, tied = free.shape[-1], False
+        if size == n:
+            index, M = None, self.P if self.P.dim() == 2 else _some(self.P, rows)
         else:
             index = free.argsort(dim=-1, descending=True, stable=True)[:, :size]
-            i, j = index.unsqueeze(-1), index.unsqueeze(-2)
-            M = self.P[i, j] if self.P.dim() == 2 else self.P[rows.view(-1, 1, 1), i, j]
+            M = self._gather(rows, index)
             free, row = free.gather(-1, index), row.gather(-1, index)
-        if bool((free == 0).any()):
-            M = M * free.unsqueeze(-1) * free.unsqueeze(-2) + torch.diag_embed(1 - free)
-        row = row * free
-        square = _dot(row, row)
-        tied = bool((square > 0).any())
-        if tied:
-            mean = _dot(M.diagonal(dim1=-2, dim2=-1), free) / free.sum(-1, keepdim=True)
-            lift = (torch.where(mean > 0, mean, 1.0) / torch.where(square > 0, square, 1.0)).sqrt() * row
-            M = M + lift.unsqueeze(-1) * lift.unsqueeze(-2)
-        if whole is not None and not tied and index is None:
-            factor = whole.expand(M.shape) if whole.dim() == 2 else whole[rows]
-            M = M if self.wide is None else self.wide.expand(M.shape) if self.wide.dim() == 2 else self.wide[rows]
-        else:
+        if known is None:
+            M = M.expand(len(free), size, size).clone() if index is None else M
+            if bool((free == 0).any()):
+                M.mul_(free.unsqueeze(-1)).mul_(free.unsqueeze(-2)).diagonal(dim1=-2, dim2=-1).add_(1 - free)
+            row = row * free
+            square = _dot(row, row)
+            tied = bool((square > 0).any())
+            if tied:
+                mean = _dot(M.diagonal(dim1=-2, dim2=-1), free) / free.sum(-1, keepdim=True)
+                lift = (torch.where(mean > 0, mean, 1.0) / torch.where(square > 0, square, 1.0)).sqrt() * row
+                M.baddbmm_(lift.unsqueeze(-1), lift.unsqueeze(-2))
             factor = torch.linalg.cholesky_ex(M)[0]
+        else:
+            factor, M = (t if t.dim() == 2 else _some(t, rows) for t in (known.factor, known.wide))
         # A pivot that is rounding, or NaN after a pivot that was not positive, tells that P is singular on the face.
         pivot, largest = factor.diagonal(dim1=-2, dim2=-1).square(), M.diagonal(dim1=-2, dim2=-1).amax(-1)
-        bad = ~(pivot.amin(-1) > 8 * M.shape[-1] * torch.finfo(factor.dtype).eps * largest)
-        self.singular[rows] = bad
+        bad = ~(pivot.amin(-1) > 8 * size * torch.finfo(factor.dtype).eps * largest)
         if bool(bad.any()):
-            factor, M = (torch.where(bad[:, None, None], torch.eye(M.shape[-1]).to(t), t) for t in (factor, M))
-        normal = torch.cholesky_solve(row.unsqueeze(-1), factor).squeeze(-1) if tied else None
+            self.singular[slice(None) if rows is None else rows] = bad
+            factor, M = (torch.where(bad[..., None, None], torch.eye(size).to(t), t) for t in (factor, M))
+        normal = _solved(row, factor) if tied else None
         self.groups.append((rows, index, free, row, factor, M, normal))
 
+    def _gather(self, rows, index):
+        """Return the entries of P at ``index`` in both dimensions: whole rows first, which are copied fast."""
+        count, size = index.shape
+        n = self.P.shape[-1]
+        at = index
+        if self.P.dim() == 3:
+            offset = torch.arange(len(self.P), device=index.device) if rows is None else rows
+            at = index + n * offset.unsqueeze(-1)
+        picked = self.P.reshape(-1, n).index_select(0, at.reshape(-1)).view(count, size, n)
+        return picked.gather(-1, index.unsqueeze(-2).expand(count, size, size))
+
     def solve(self, v: Tensor, refine: bool = True) -> Tensor:
-        """Return the u of each row of v, shape (..., B, n); 0 off the face.
+        """Return the u of each row of v, shape (..., B, n); 0 off the face and where P is singular on it.
 
         ``refine``: for float32, correct by a residual in float64, which gives back the digits that P's condition costs.
+        A float64 v over a float32 factor is solved once: whoever has the residual in float64 asks again.
         """
         out = torch.zeros_like(v)
         for rows, index, free, row, factor, M, normal in self.groups:
-            r = v[..., rows, :]
+            r = v if rows is None else v[..., rows, :]
             place = None if index is None else index.expand(*r.shape[:-1], index.shape[-1])
-            r = free * (r if index is None else r.gather(-1, place))
-            u = _on_row(r, row, factor, normal)
-            if refine and r.dtype is torch.float32:
+            r = r if index is None else r.gather(-1, place)
+            if normal is not None:  # across the face v may be large: in float32 its rounding would hide what is along
+                r = r - row * (_dot(row, r) / _dot(row, row).clamp(min=torch.finfo(row.dtype).tiny))
+            r = free * r
+            u = _on_row(r.to(factor.dtype), row, factor, normal)
+            if refine and v.dtype is torch.float32:
                 u = u + _on_row((r.double() - _times(M.double(), u.double())).float(), row, factor, normal)
-            u = free * u
+            u = (free * u).to(v.dtype)
+            if index is None and rows is None:
+                out = u
+                break
             if index is not None:
-                u = torch.zeros_like(out[..., rows, :]).scatter(-1, place, u)
-            out = out.index_copy(-2, rows, u)
-        return out
+                u = (out if rows is None else torch.zeros_like(out[..., rows, :])).scatter(-1, place, u)
+            out = u if rows is None else out.index_copy(-2, rows, u)
+        return torch.where(self.singular.unsqueeze(-1), 0.0, out) if bool(self.singular.any()) else out
 
     def take(self, kept: Tensor, names: Tensor) -> list:
-        """Return the groups of the rows ``kept`` alone, a mask, under the names that they have in the full batch."""
+        """Return the groups of the rows ``kept`` alone, a mask, under the names that they have in the full batch.
+
+        Where most of a group is kept the others stay with a u of 0, which the groups taken later write over.
+        """
         groups = []
         for rows, *parts in self.groups:
+            rows = torch.arange(len(kept), device=kept.device) if rows is None else rows
             here = kept[rows]
             if bool(here.any()):
-                groups.append((names[rows[here]], *(None if t is None else t[here] for t in parts)))
+                index, free, row, factor, M, normal = parts
+                if factor.dim() == 3 and 2 * int(here.sum()) >= len(here):  # cheaper than to copy the matrices
+                    groups.append((names[rows], index, free * here.unsqueeze(-1), *parts[2:]))
+                    continue
+                index, free, row, normal = (None if t is None else t[here] for t in (index, free, row, normal))
+                factor, M = (t if t.dim() == 2 else _some(t, here) for t in (factor, M))
+                groups.append((names[rows[here]], index, free, row, factor, M, normal))
         return groups
+
+
+def _distance(x: Tensor, z: Tensor, q: Tensor, L: Tensor) -> Tensor:
+    """Return the largest |x_i - z_i| of each row, relative to the size of z and of a gradient step."""
+    size = _dot(z, z).sqrt() + q.abs().amax(-1, keepdim=True) / L
+    return ((x - z).abs() / size.clamp(min=torch.finfo(z.dtype).tiny)).amax(-1)
+
+
+def _is_plain(free: Tensor, row: Tensor) -> Tensor:
+    """Tell which faces are the whole space: nothing is held, and no row ties."""
+    return (free.sum(-1) == free.shape[-1]) & (row == 0).all(-1)
+
+
+def _some(matrices: Tensor, rows: Tensor | None) -> Tensor:
+    """Return some matrices of a batch, in the order of entries that LAPACK wrote them in."""
+    return matrices if rows is None else matrices.mT[rows].mT
+
+
+def _solved(r: Tensor, factor: Tensor) -> Tensor:
+    """Solve M u = r for rows r (..., B, n), from one factor of M for all of them, or one for each."""
+    shared = factor.dim() == 2
+    columns = r.reshape(-1, r.shape[-1]).mT if shared else r.unsqueeze(-1)
+    half = torch.linalg.solve_triangular(factor, columns, upper=False)  # copies no factor, as cholesky_solve would
+    u = torch.linalg.solve_triangular(factor.mT, half, upper=True)
+    return u.mT.reshape(r.shape) if shared else u.squeeze(-1)
 
 
 def _on_row(r, row, factor, normal):
     """Solve M u + eta row = r, row.u = 0 from the factor of M and ``normal`` = M^{-1} row."""
-    u = torch.cholesky_solve(r.unsqueeze(-1), factor).squeeze(-1)
+    u = _solved(r, factor)
     if normal is None:
         return u
     return u - _dot(row, u) / _dot(row, normal).clamp(min=torch.finfo(r.dtype).tiny) * normal  # eq: eq-fw-face-system
@@ -983,40 +1078,36 @@ def _on_row(r, row, factor, normal):
 class _FaceSearch:
     """Minimise ``1/2 x'Px + q'x`` over a set with faces of one row, by searching the face of the solution.
 
-    Newton rounds: minimise on the face of x, take a gradient step from there and project, which gives the next face.
-    When a point projects to itself it is the solution. These rounds end after two or three where P is well
-    conditioned; else they may go in circles, so that accelerated projected steps (FISTA, restarted where it turns
-    uphill) go on from the lowest point so far, and rounds are tried again every few steps. Rounds are judged in
-    float64, so that the wrong sign of a multiplier is not hidden by rounding.
+    Newton rounds: minimise on the face of x, first on the whole space; take a gradient step from there and project,
+    which gives the next face. When a point projects to itself it is the solution. These rounds end after two or three
+    where P is well conditioned; else they may go in circles, so that accelerated projected steps (FISTA, restarted
+    where it turns uphill) go on from the lowest point so far, and rounds are tried again every few steps. Rounds are
+    judged in float64, so that the wrong sign of a multiplier is not hidden by rounding.
     """
 
     def __init__(self, P, q, s, known, rule):
         self.rule, self.whole_batch = rule, (_Quadratic(P, q), s)
-        self.P, self.q, self.s, self.factor = P, q, s, known.factor
-        self.wide = known.wide
+        self.P, self.q, self.s, self.known, self.wide = P, q, s, known, known.wide
         self.names = torch.arange(len(q), device=q.device)
-        self.x = torch.zeros_like(q)  # the answers
+        self.open = torch.ones_like(self.names, dtype=torch.bool)
         self.groups = []
-        self.singular, self.done = (torch.zeros(len(q), dtype=torch.bool, device=q.device) for _ in range(2))
-        self.steps = torch.zeros_like(self.names)
+        self.x = self.answers = self.z = None  # the points and their faces, of the full batch; the steps' last point
+        self.done = torch.zeros(len(q), dtype=torch.bool, device=q.device)
+        self.singular, self.steps = torch.zeros_like(self.done), torch.zeros_like(self.names)
         self.allowed = torch.zeros(len(q), dtype=torch.float64, device=q.device)
-        minimum = torch.cholesky_solve(-q.unsqueeze(-1), known.factor).squeeze(-1)
-        minimum = torch.where(known.definite.unsqueeze(-1) & minimum.isfinite(), minimum, 0.0)
-        self.z, self.active = s.solve_traced(minimum, "lowest")
         mean = P.diagonal(dim1=-2, dim2=-1).mean(-1)
         self.L = torch.where(mean > 0, mean, 1.0).expand(len(q)).unsqueeze(-1)
-        self.Pz = _times(P, self.z)
-        self._restart(torch.ones_like(self.L, dtype=torch.bool), self.z, self.Pz)
 
     def run(self):
-        """Search until every row is done, or the limit; return the points, the faces and the SolveInfo."""
+        """Search until every row is done, or the limit; return the points, their faces, factors and the SolveInfo."""
         rule, clock = self.rule, _Clock(self.rule)
-        k = look = 0
+        k, look = 0, FIRST
         try:
+            self._without_the_set()
             while True:
-                if k == look or k >= rule.max_steps:
+                if k == look or k >= rule.max_steps or len(self.names) == 0:
                     self._rounds(k)
-                    clock.count(k, len(self.names))
+                    clock.count(k, int(self.open.sum()))
                     if len(self.names) == 0 or k >= rule.max_steps:
                         break
                     look = k + max(8, k // 2)
@@ -1024,7 +1115,11 @@ class _FaceSearch:
                 k += 1
         except KeyboardInterrupt:
             rule.interrupted = True
-        self.x[self.names], self.steps[self.names] = self.z, k
+        if len(self.names) or self.x is None:
+            if self.z is None:  # interrupted before there was a point, or no rows
+                self.z, self.active = self.s.solve_traced(torch.zeros_like(self.q), "lowest")
+            free, row = self.s.frame(self.z, self.active)
+            self._retire(self.open, self.z, self._face(free, row), self.active, k, solved=False)
         problem, s = self.whole_batch
         face = object.__new__(_Face)
         face.groups, face.singular = self.groups, self.singular
@@ -1035,40 +1130,98 @@ class _FaceSearch:
             gap = torch.where(gap.isinf(), s.gap(self.x - g.masked_fill(g.abs() <= noise, 0), self.x), gap)
         rule.allowed = self.allowed
         message = "interrupted" if rule.interrupted else ""
-        return self.x, face, SolveInfo(self.done, self.steps, s.violation(self.x), gap, message)
+        return self.x, self.answers, face, SolveInfo(self.done, self.steps, s.violation(self.x), gap, message)
 
     def _rounds(self, k):
-        """Take Newton rounds while they make progress; retire the rows that they solve."""
-        x, active, before = self.z.double(), self.active, None
-        eps = torch.finfo(self.q.dtype).eps
-        for _ in range(8):
+        """Take Newton rounds while they make progress; retire the rows that they solve.
+
+        In float32 a round costs half the memory traffic of one in float64, so that these come first. Where the face
+        stays the same, the point is polished and judged in float64; if it fails there, the next rounds are in float64.
+        """
+        x, active = self.z, self.active
+        before, exact, wide = None, self.q.dtype is torch.float64, False
+        for _ in range(8 if len(self.names) else 0):
+            objective, s, L = self._terms(wide)
+            x = x.to(objective.q.dtype)
+            free, row = s.frame(x, active)
+            face = self._face(free, row)
+            z = x + face.solve(-objective.gradient(x), refine=False)
+            x, now = s.solve_traced(z - objective.gradient(z) / L, "lowest")
+            off = _distance(x, z, self.q, L)
+            right = self.open & ~face.singular & (off <= SETTLED)
+            if not exact:
+                free_now, row_now = s.frame(x, now)
+                same = ((free == free_now) & (row == row_now)).all(-1)
+                claimed = self.open & ~face.singular & (same | (off <= 32 * torch.finfo(torch.float32).eps))
+                if bool(claimed.any()):
+                    z, solved = self._polish(claimed, z, face, active)
+                    right, wide = right & wide | solved, wide or bool((claimed & ~solved).any())
+            worth = off <= 1 if before is None else off <= 0.5 * before
+            stay = self._retire(right, z, face, active, k)
             if len(self.names) == 0:
                 return
-            wide, s, L = _Quadratic(self.wide, self.q.double()), self.s.to(torch.float64), self.L.double()
-            face = _Face(self.P, *self.s.frame(x.to(self.q.dtype), active), self.factor, self.wide)
-            z, g = x, wide.gradient(x)
-            for _ in range(2):  # the second time for the digits that float32 may leave out
-                # Across the face the gradient may be large: in float32 its rounding would hide what is left along it.
-                along = s.face_project(z, -g, active)
-                u = face.solve(along.to(self.q.dtype), refine=False).double()
-                z = z + torch.where(face.singular.unsqueeze(-1), 0.0, u)
-                g = wide.gradient(z)
-                if self.q.dtype is torch.float64 or bool((u.abs() <= 1e-4 * _dot(z, z).sqrt()).all()):
-                    break
-            x, active = s.solve_traced(z - g / L, "lowest")
-            size = _dot(z, z).sqrt() + wide.q.abs().amax(-1, keepdim=True) / L
-            off = ((x - z).abs() / size.clamp(min=torch.finfo(torch.float64).tiny)).amax(-1)
-            right = (off <= (1e-9 if eps > 1e-10 else 32 * eps)) & ~face.singular
-            worth = right if before is None else right | (off <= 0.5 * before)
-            worth = worth | (off <= 1) if before is None else worth
-            self._retire(right, z, face, k)
-            x, active, before = x[~right], _pick(active, ~right), off[~right]
-            if not bool(worth[~right].any()):
+            x, active, before, worth = x[stay], _pick(now, stay), off[stay], worth[stay]
+            if not bool((worth & self.open).any()):
                 break
-        if len(self.names) == 0:
+        if len(self.names):
+            self._go_on_from(x.double(), k)
+
+    def _face(self, free, row):
+        """Return the faces of the open rows."""
+        return _Face(self.P, free * self.open.unsqueeze(-1), row)
+
+    def _without_the_set(self):
+        """Retire the rows whose unconstrained minimiser is inside the set; the others begin at its projection."""
+        free = torch.ones_like(self.q)
+        face = _Face(self.P, free, 0 * free, self.known)
+        z = face.solve(-self.q, refine=False)
+        x, self.active = self.s.solve_traced(z, "lowest")
+        self._restart(torch.ones_like(self.L, dtype=torch.bool), x, _times(self.P, x))
+        inside = _is_plain(*self.s.frame(x, self.active)) & ~face.singular
+        if not bool(inside.any()):
             return
-        # Where the rounds did not end, they may still have come lower than the steps.
-        wide, s = _Quadratic(self.wide, self.q.double()), self.s.to(torch.float64)
+        objective, s, L = self._terms(wide=True)
+        z = z.double()
+        for _ in range(3):
+            z, fine = self._corrected(z, face, objective, inside)
+            if fine:
+                break
+        off = _distance(z - objective.gradient(z) / L, z, self.q, L)
+        inside = inside & (off <= SETTLED) & (s.violation(z) == 0)
+        self._retire(inside, z, face, self.active, 0)
+
+    def _polish(self, rows, z, face, active):
+        """Polish some rows in float64 on their face; return the points, and which are surely solved.
+
+        They are feasible, and their gap is rounding: of first order in a multiplier of the wrong sign, it hides none.
+        """
+        objective, s, L = self._terms(wide=True)
+        z = s.face_map(z.double(), _cast(active, torch.float64))
+        for _ in range(3):
+            z, fine = self._corrected(z, face, objective, rows)
+            if fine:
+                break
+        g = objective.gradient(z)
+        size = (z.abs() * (g.abs() + objective.q.abs())).sum(-1)
+        length = z.abs().amax(-1) + (objective.q.abs().amax(-1, keepdim=True) / L).squeeze(-1)
+        return z, rows & (s.gap(z - g, z) <= SETTLED * size) & (s.violation(z) <= SETTLED * length)
+
+    def _corrected(self, z, face, objective, rows):
+        """Return z, corrected along its face, and whether the next correction would be nothing."""
+        u = torch.where(rows.unsqueeze(-1), face.solve(-objective.gradient(z), refine=False), 0.0)
+        z = z + u
+        # The factor's relative error is that of u to the point; the square of it is left.
+        return z, bool((u.abs() <= 3e-5 * z.abs().amax(-1, keepdim=True)).all())
+
+    def _terms(self, wide):
+        """Return the objective, the set and L of the open rows, in float64 if ``wide``."""
+        if not wide or self.q.dtype is torch.float64:
+            return _Quadratic(self.P, self.q), self.s, self.L
+        return _Quadratic(self.wide, self.q.double()), self.s.to(torch.float64), self.L.double()
+
+    def _go_on_from(self, x, k):
+        """Begin the steps where they ended or at x, whichever is lower; retire rows within the tolerance."""
+        wide, s, L = self._terms(wide=True)
         here = self.z.double()
         g, before = wide.gradient(x), wide.gradient(here)
         lower = wide.value(x, g) < wide.value(here, before)
@@ -1076,42 +1229,87 @@ class _FaceSearch:
         near = here.to(self.q.dtype)
         self._restart(lower, near, _times(self.P, near))
         gap, size = s.gap(here - g, here), (g.abs() * here.abs() + wide.q.abs() * here.abs()).sum(-1)
-        limit = (
-            self.rule.relative(self.q.dtype) * size if self.rule.tol is None else torch.full_like(gap, self.rule.tol)
-        )
+        limit = self.rule.tol
+        limit = self.rule.relative(self.q.dtype) * size if limit is None else torch.full_like(gap, limit)
         self.allowed[self.names] = limit
+        if bool(gap.isinf().any()):
+            self._find_endless(here, L, gap)
         close = gap <= limit
-        if bool(close.any()):
-            face = _Face(self.P, *self.s.frame(near, self.s.solve_traced(near - (g / self.L).to(near), "lowest")[1]))
-            self._retire(close, here, face, k)
+        self.active = s.solve_traced(here - g / L, "lowest")[1]
+        if bool((close & self.open).any()):
+            self._retire(close & self.open, here, self._face(*self.s.frame(near, self.active)), self.active, k)
+
+    def _find_endless(self, x, L, gap):
+        """Raise for a row with a direction of the set along which f falls without end: P d = 0 and q.d < 0."""
+        wide, s, _ = self._terms(wide=True)
+        values, vectors = torch.linalg.eigh(wide.P)
+        null = vectors * (values.abs() <= 1e-12 * values.abs().amax(-1, keepdim=True)).unsqueeze(-2)
+        down = -_times(null @ null.mT, wide.q)
+        far = 1e9 * (1 + x.abs().amax(-1, keepdim=True))  # seen from so far away a set is its cone of directions
+        d = s.solve_traced(far * down, "lowest")[0] / far
+        size = _dot(d, d).sqrt()
+        flat = _dot(_times(wide.P, d).abs(), torch.ones_like(d)) <= 1e-6 * L * size
+        bad = (flat & (_dot(d, wide.q) < -1e-6 * size * wide.q.abs().amax(-1, keepdim=True))).squeeze(-1)
+        bad = bad & gap.isinf() & self.open
+        if bool(bad.any()):
+            row = int(self.names[bad][0])
+            at = f" at batch index [{row}]" if len(self.done) > 1 else ""
+            ray = [round(v, 4) + 0.0 for v in d[bad][0][:4].tolist()]
+            raise InputError(
+                f"the minimum over {type(s).__name__} is unbounded{at}: the set has no end along {ray}"
+                f"{'...' if d.shape[-1] > 4 else ''}, P is 0 there and q falls; expected a bounded set, or a P that is "
+                "positive definite where the set has no end",
+                index=(row,),
+            )
 
     def _restart(self, where, x, Px):
         """Begin the accelerated steps anew from x in some rows."""
-        if not hasattr(self, "y"):
-            self.y, self.Py, self.t = x, Px, torch.ones_like(self.L)
+        if self.z is None:
+            self.z, self.Pz, self.y, self.Py, self.t = x, Px, x, Px, torch.ones_like(self.L)
         self.z, self.Pz = torch.where(where, x, self.z), torch.where(where, Px, self.Pz)
         self.y, self.Py = torch.where(where, x, self.y), torch.where(where, Px, self.Py)
         self.t = torch.where(where, 1.0, self.t)
 
-    def _retire(self, over, x, face, k):
-        """Keep the answers of the rows ``over``, and leave them out of what is still open."""
-        if not bool(over.any()):
-            return
+    def _retire(self, over, x, face, active, k, solved=True):
+        """Keep the answers of the rows ``over`` with their faces; return which of the present rows stay.
+
+        Rows that are done leave once they are half of the present ones, as every cut copies the matrices of the rest.
+        """
+        whole = slice(None)
+        if len(over) and not bool(over.any()):
+            return whole
+        parts = _cast(active if isinstance(active, tuple) else (active,), self.q.dtype)
         names = self.names[over]
-        self.x[names] = x[over].to(self.q.dtype)
-        self.done[names], self.steps[names], self.singular[names] = True, k, face.singular[over]
-        self.groups += face.take(over, self.names)
-        stay = ~over
-        self.s = _take(self.s, stay)
+        if len(names) == len(self.done):  # all at once
+            self.x, self.answers, self.groups, self.singular = x.to(self.q.dtype), parts, face.groups, face.singular
+        else:
+            if self.x is None:
+                self.x = torch.zeros_like(self.whole_batch[0].q)
+                self.answers = tuple(t.new_zeros(len(self.x), *t.shape[1:]) for t in parts)
+            self.x[names], self.singular[names] = x[over].to(self.q.dtype), face.singular[over]
+            for answer, part in zip(self.answers, parts, strict=True):
+                answer[names] = part[over]
+            self.groups += face.take(over, self.names)
+        self.done[names], self.steps[names] = solved, k
+        self.open = self.open & ~over
+        left = int(self.open.sum())
+        if 2 * left > len(self.names):
+            return whole
+        stay, self.open = self.open, self.open[self.open]
+        self.names = self.names[stay]
+        if left == 0:
+            return stay
+        self.s, self.q, self.L = _take(self.s, stay), self.q[stay], self.L[stay]
         if self.P.dim() == 3:
-            self.P, self.wide, self.factor = self.P[stay], self.wide[stay], self.factor[stay]
-        for name in ("names", "q", "L", "z", "Pz", "y", "Py", "t"):
+            self.P, self.wide = self.P[stay], self.wide[stay]
+        for name in ("z", "Pz", "y", "Py", "t"):
             setattr(self, name, getattr(self, name)[stay])
         self.active = _pick(self.active, stay)
+        return stay
 
     def _accelerate(self):
         """Take one step of FISTA with the largest curvature met so far as L."""
-        z, self.active = self.s.solve_traced(self.y - (self.Py + self.q) / self.L, "lowest")
+        z, active = self.s.solve_traced(self.y - (self.Py + self.q) / self.L, "lowest")
         Pz = _times(self.P, z)
         d = z - self.y
         square, curve = _dot(d, d), _dot(d, Pz - self.Py)
@@ -1127,11 +1325,21 @@ class _FaceSearch:
         self.Py = torch.where(steep, self.Py, Pz + beta * (Pz - self.Pz))
         self.z, self.Pz = torch.where(steep, self.z, z), torch.where(steep, self.Pz, Pz)
         self.t = torch.where(steep, self.t, after)
+        parts, old = (a if isinstance(a, tuple) else (a,) for a in (active, self.active))
+        parts = tuple(torch.where(steep, a, b) for a, b in zip(old, parts, strict=True))
+        self.active = parts if isinstance(active, tuple) else parts[0]
 
 
 def _pick(active, rows):
     """Return the faces of some rows."""
     return tuple(a[rows] for a in active) if isinstance(active, tuple) else active[rows]
+
+
+def _cast(active, dtype):
+    """Return faces with their numbers in another dtype."""
+    if isinstance(active, tuple):
+        return tuple(_cast(a, dtype) for a in active)
+    return active.to(dtype) if active.is_floating_point() else active
 
 
 # -- the solution and its derivative
@@ -1143,7 +1351,7 @@ class _Call:
 
     def __init__(self, s: ConvexSet, rule: _Rule, kept: list[_Known]):
         self.set, self.rule, self.kept = s.bind([None] * len(s.names)), rule, kept
-        self.face = self.info = None
+        self.face = self.active = self.info = None
 
 
 def _solve(P: Tensor, q: Tensor, s: ConvexSet, rule: _Rule, call: _Call):
@@ -1155,13 +1363,15 @@ def _solve(P: Tensor, q: Tensor, s: ConvexSet, rule: _Rule, call: _Call):
     s._check_data()
     face = None
     if rule.variant == "exact":
-        x, face, info = _FaceSearch(P, q, s, known, rule).run()
+        x, call.active, face, info = _FaceSearch(P, q, s, known, rule).run()
     else:
         if rule.smoothness is None and rule.line_search == "short":
             rule.smoothness = torch.linalg.eigvalsh(P.detach()).amax(-1)
         x = _first_point(s, q, rule.variant)
         rule.fit(s, x)
         x, info = _Rollout(_Quadratic(P, q), s, x, rule).run()
+        if torch.is_grad_enabled() and not x.requires_grad:  # no step was taken: a derivative of 0, and not none
+            x = x + 0 * (q + P.diagonal(dim1=-2, dim2=-1))
     call.face, call.info = face, _reshaped(info, batch)
     if rule.variant != "softmax":
         rule.allowed = rule.allowed.reshape(batch)
@@ -1186,14 +1396,13 @@ def _first_point(s, q, variant):
 class _Known:
     """What is known of a P that passed the checks: its factor, where it is definite, and P in float64.
 
-    A layer keeps that of the last P without batch dimensions, beside a copy of P, and uses it again only while P equals
-    the copy, so it cannot be stale.
+    A layer keeps that of the last P without batch dimensions, and uses it again only while P equals the copy in
+    float64, so it cannot be stale.
     """
 
     def __init__(self, P: Tensor, batch: tuple[int, ...]):
-        self.factor, self.definite = _check_matrix(P, batch)
-        self.P = P.detach().clone() if P.dim() == 2 else None
-        self.wide = P.detach().double()
+        self.factor = _check_matrix(P, batch)
+        self.wide = P.clone() if P.dtype is torch.float64 and P.dim() == 2 else P.double()
 
     @staticmethod
     def of(P: Tensor, batch: tuple[int, ...], kept: list[_Known]) -> _Known:
@@ -1202,35 +1411,27 @@ class _Known:
         if P.dim() != 2:
             return _Known(P, batch)
         for known in kept:
-            if known.P.dtype is P.dtype and known.P.device == P.device and torch.equal(known.P, P):
+            if known.factor.dtype is P.dtype and known.wide.device == P.device and torch.equal(known.wide, P.double()):
                 return known
         kept[:] = [_Known(P, batch)]
         return kept[0]
 
 
-def _check_matrix(P: Tensor, batch: tuple[int, ...]):
-    """Check that P is finite, symmetric and positive semidefinite; return its factor, and where it is definite."""
-    if not math.isfinite(P.detach().sum()):
-        raise_not_finite("P", P)
-    P = P.detach()
-    n = P.shape[-1]
-    eps = torch.finfo(P.dtype).eps
-    size = P.diagonal(dim1=-2, dim2=-1).abs().amax() if P.numel() else 0.0  # no entry of a psd matrix is larger
-    off = (P - P.mT).abs()
-    if P.numel() and bool(off.amax() > 64 * math.sqrt(n) * eps * size):
-        index = first_index(off == off.amax())
-        flipped = (*index[:-2], index[-1], index[-2])
-        raise InputError(
-            f"P is not symmetric: P{_place(index, batch)} is {P[index].item():.6g} and P{_place(flipped, batch)} is "
-            f"{P[flipped].item():.6g}; expected equal entries, as in (P + P.mT) / 2",
-            index=index,
-        )
+def _check_matrix(P: Tensor, batch: tuple[int, ...]) -> Tensor:
+    """Check that P is finite, symmetric and positive semidefinite; return its Cholesky factor, of use where definite.
+
+    A matrix with a NaN does not equal its transpose, and one with an infinity has no finite factor: on the hot path
+    one comparison and the factor that is wanted anyway are all.
+    """
+    if not torch.equal(P, P.mT):
+        _check_symmetric(P, batch)
     factor, failed = torch.linalg.cholesky_ex(P)
-    definite = failed == 0
+    definite = (failed == 0) & factor.diagonal(dim1=-2, dim2=-1).isfinite().all(-1)
     if not bool(definite.all()):
-        doubtful = P.reshape(-1, n, n)[(~definite).reshape(-1)]
-        values = torch.linalg.eigvalsh(doubtful)
-        lowest, allowed = values.amin(-1), 8 * n * eps * values.abs().amax(-1)
+        raise_not_finite("P", P)
+        n = P.shape[-1]
+        values = torch.linalg.eigvalsh(P.reshape(-1, n, n)[(~definite).reshape(-1)])
+        lowest, allowed = values.amin(-1), 8 * n * torch.finfo(P.dtype).eps * values.abs().amax(-1)
         if bool((lowest < -allowed).any()):
             which = int((lowest < -allowed).nonzero()[0])
             row = int((~definite).reshape(-1).nonzero()[which])
@@ -1239,7 +1440,22 @@ def _check_matrix(P: Tensor, batch: tuple[int, ...]):
                 f"{at} has the eigenvalue {float(lowest[which]):.3g}: expected a positive semidefinite matrix",
                 index=(row,) if P.dim() == 3 else (),
             )
-    return factor, definite
+    return factor
+
+
+def _check_symmetric(P: Tensor, batch: tuple[int, ...]) -> None:
+    """Raise if P is not finite, or not symmetric beyond rounding."""
+    raise_not_finite("P", P)
+    size = P.diagonal(dim1=-2, dim2=-1).abs().amax()  # no entry of a psd matrix is larger
+    off = (P - P.mT).abs()
+    if bool(off.amax() > 64 * math.sqrt(P.shape[-1]) * torch.finfo(P.dtype).eps * size):
+        index = first_index(off == off.amax())
+        flipped = (*index[:-2], index[-1], index[-2])
+        raise InputError(
+            f"P is not symmetric: P{_place(index, batch)} is {P[index].item():.6g} and P{_place(flipped, batch)} is "
+            f"{P[flipped].item():.6g}; expected equal entries, as in (P + P.mT) / 2",
+            index=index,
+        )
 
 
 def _place(index: tuple[int, ...], batch: tuple[int, ...]) -> list[int]:
@@ -1269,6 +1485,10 @@ class _Minimiser(torch.autograd.Function):
         x = _solve(P, q, s, call.rule, call)
         if type(s).solve is ConvexSet.solve:
             return (x,)
+        if call.active is not None:
+            active = tuple(t.reshape(*x.shape[:-1], *t.shape[1:]) for t in call.active)
+            call.active = None
+            return (x, *active)
         scale = P.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
         y = x - (_times(P, x) + q) / torch.where(scale > 0, scale, 1.0)
         active = s.solve_traced(y, "lowest")[1]
@@ -1328,6 +1548,10 @@ class _Minimiser(torch.autograd.Function):
         given = given * len(active) if len(given) == 1 else given
         full = [0 if a.dim() - rank == len(batch) else None for a, rank in zip(active, given, strict=True)]
         return (x, *active), (0, *full)
+
+
+# Function.apply works out forward's signature at every call; outside of transforms it can be passed by.
+_apply_directly = super(torch.autograd.Function, _Minimiser).apply
 
 
 def _pull(ctx, v, to_matrix, to_data):

@@ -1105,6 +1105,8 @@ def _are_nonnegative(*data: Tensor) -> Tensor:
 
 
 def _nonnegative(name: str, value: float | Tensor) -> None:
+    if not isinstance(value, Tensor) and 0 <= value < math.inf:
+        return
     t = torch.as_tensor(value)
     remedy = "; a network's output becomes one by softplus" if t.requires_grad or t.dim() else ""
     _require(~((t >= 0) & torch.isfinite(t)), name, value, f"a finite number that is not negative{remedy}")

@@ -1,8 +1,10 @@
 """Fenchel gaps, the two block steps, and the network that is trained with them."""
 
+import copy
 import io
 import itertools
 import math
+import pickle
 
 import pytest
 import torch
@@ -45,6 +47,7 @@ def gap(v, u, name):
 # ---- the gap ----
 
 
+@pytest.mark.eq("eq-fenchel-gap-relu")
 @every_kind
 def test_the_gap_is_what_its_definition_says(phi):
     """G by quadrature of phi, G* as a maximum over u: neither is written down in the library."""
@@ -127,6 +130,7 @@ def test_the_bounds_on_the_curvature_are_certain_and_met():
     assert 0.48 < largest <= ACTIVATIONS["softmax"].lipschitz
 
 
+@pytest.mark.eq("eq-fenchel-prox")
 @every_kind
 @pytest.mark.parametrize("c", [1e-4, 0.3, 20.0])
 def test_the_proximal_step_solves_its_equation(phi, c):
@@ -207,6 +211,7 @@ def problem(phi, seed=0):
     return x, u, layer
 
 
+@pytest.mark.eq("eq-fenchel-curvature")
 @pytest.mark.parametrize(
     ("name", "above"),
     [
@@ -266,6 +271,8 @@ def test_one_sample_that_needs_many_steps_does_not_hold_up_another():
     assert_close(together, torch.cat(alone), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.eq("eq-fenchel-majoriser")
+@pytest.mark.eq("eq-fenchel-dual")
 @pytest.mark.parametrize("rows", [9, 40])
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 @pytest.mark.parametrize("name", [*KINDS, "softmax"])
@@ -357,6 +364,7 @@ def test_every_block_step_decreases_the_batch_s_anchored_objective(digits, name,
         assert falls(values) and values[-1] < values[0]
 
 
+@pytest.mark.eq("eq-fenchel-objective")
 def test_the_objective_at_the_forward_pass_is_the_ordinary_loss(digits):
     X, y = digits[:2]
     net = network(decay=0.1)
@@ -384,6 +392,7 @@ def test_without_hidden_layers_it_is_logistic_regression_and_ridge(digits):
     assert_close(net.layers[0].core.weight.detach(), torch.tensor(other.coef_), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.eq("eq-fenchel-ascent")
 def test_the_dual_step_raises_the_multipliers_by_the_gaps_and_is_marked(digits):
     net = network(multipliers=[0.5, 0.4], dual_step=2.0)
     history = net.fit(*digits[:2], epochs=3, progress=False, trace=True)
@@ -438,6 +447,38 @@ def test_four_passes_saved_and_loaded_and_six_more_are_ten(digits, batch_size):
     second.fit(X, y, epochs=6, **how)
     same(whole, second)
     assert whole.history.passes == 10 and len(whole.history.rows) == 11
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_copy_goes_on_as_the_network_does(digits, name, copied):
+    net = network(activation=name, slope=0.3)
+    net.fit(*digits[:2], epochs=1, progress=False)
+    other = copied(net)
+    for one in (net, other):
+        one.fit(*digits[:2], epochs=2, tol=0.0, progress=False)
+    same(net, other)
+    assert not other.history.marks, "the copy knows its data"
+
+
+def test_a_network_that_is_moved_takes_its_hidden_values_along(digits):
+    net = network(inertia=0.5)
+    net.fit(*digits[:2], epochs=1, progress=False)
+    net.to(torch.float32)
+    assert {x.dtype for x in net._representations} == {torch.float32}
+    net.fit(digits[0].float(), digits[1], epochs=1, progress=False)
+    assert net.history.passes == 2
+
+
+def test_the_same_samples_with_other_labels_are_other_data(digits):
+    X, y = digits[:2]
+    swapped = y.clone()
+    first, second = 0, int((y != y[0]).nonzero()[0])
+    swapped[[first, second]] = y[[second, first]]
+    net = network()
+    net.fit(X, y, epochs=1, progress=False)
+    net.fit(X, swapped, epochs=1, progress=False)
+    assert net.history.marks == [(1, "other data or batches")]
 
 
 def test_other_data_start_their_own_hidden_values_and_are_marked(digits):

@@ -66,6 +66,7 @@ def test_what_cannot_be_built_is_refused_at_once(build, says):
         (lambda: network().fit(X, Y.double()), r"y has dtype torch.float64: expected torch.int64 labels .* \.long\(\)"),
         (lambda: network(head="squared").fit(X, Y), "y has dtype torch.int64: expected torch.float64, like X"),
         (lambda: network().predict(X.float()), "X is torch.float32"),
+        (lambda: network().fit(X, Y, validation=X), r"validation is a Tensor: expected a pair, \(X, y\)"),
     ],
 )
 def test_a_wrong_type_is_named(build, says):

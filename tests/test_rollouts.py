@@ -178,7 +178,55 @@ def test_an_ill_conditioned_problem_needs_the_accelerated_steps_and_max_steps_en
     x, info = FrankWolfeLayer(s, max_steps=2, strict=False)(P, q)
     assert not bool(info.converged.all()) and bool(s.contains(x).all())
     loose = FrankWolfeLayer(s, tol=10.0, return_info=True)(P, q)[1]
-    assert bool(loose.converged.all()) and int(loose.iterations.max()) == 0 and float(loose.gap.max()) > 1e-6
+    assert bool(loose.converged.all()) and float(loose.gap.max()) > 1e-6
+    assert int(loose.iterations.max()) == rollouts.FIRST  # done at the first look
+
+
+# ---- what a default tolerance may not hide ----
+
+
+@pytest.mark.parametrize("variant", ["vanilla", "pairwise"])
+def test_a_slope_that_is_infinite_at_the_corners_ends_no_search(variant):
+    """-sum c log x on the simplex has its minimum at c; at every corner the gradient is infinite."""
+    c = torch.tensor([0.5, 0.3, 0.2], dtype=D)
+    for start in (torch.full((3,), 1 / 3, dtype=D), torch.tensor([0.2, 0.2, 0.6], dtype=D)):
+        x, info = frank_wolfe(lambda x: -c / x, Simplex(3), start, variant=variant, tol=1e-6)
+        torch.testing.assert_close(x, c, rtol=0, atol=2e-3)
+        assert 0 < int(info.iterations) < 60
+    with pytest.raises(SolveError, match=r"the gradient at the start\[1\] is -inf: .*; give an x0"):
+        frank_wolfe(lambda x: -c / x, Simplex(3))
+
+
+def test_what_the_points_of_a_set_share_does_not_widen_the_tolerance():
+    target = torch.tensor([0.9, 0.6, -1.0, 0.55], dtype=D)
+    exact = Simplex(4).project(target)
+    for offset, accuracy in ((0.0, 1e-4), (1e6, 1e-4), (1e10, 1e-2)):
+        x, _ = frank_wolfe(lambda x, offset=offset: x - target + offset, Simplex(4, torch.ones((), dtype=D)))
+        torch.testing.assert_close(x, exact, rtol=0, atol=accuracy)
+
+
+def test_a_gap_as_large_as_the_objective_is_no_convergence():
+    problem = dfw.instance(100, 500, "cond10000")
+    layer = FrankWolfeLayer(L1Ball(100, problem.t, problem.w), variant="pairwise", max_steps=300, progress=False)
+    with pytest.raises(SolveError, match=r"missed its tolerance after 300 steps: the gap is \S+, accepted"):
+        layer(problem.P, problem.q)
+
+
+@pytest.mark.parametrize("variant", ["vanilla", "away", "pairwise"])
+def test_a_rollout_of_no_steps_has_the_derivative_0(variant):
+    q = torch.tensor([5.0, -9.0, 3.0], dtype=D, requires_grad=True)
+    x = FrankWolfeLayer(Simplex(3), variant=variant, backward="unrolled")(torch.eye(3, dtype=D), q)
+    assert x.tolist() == [0.0, 1.0, 0.0]
+    assert torch.autograd.grad(x[1], q)[0].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_an_objective_that_falls_without_end_is_named_at_once():
+    P = torch.diag(torch.tensor([1.0, 0.0, 1.0], dtype=D))
+    q = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0]], dtype=D)
+    says = r"over Box is unbounded at batch index \[1\]: the set has no end along \[0.0, 1.0, 0.0\], P is 0 there"
+    with pytest.raises(ValueError, match=says) as caught:
+        FrankWolfeLayer(Box(torch.zeros(3, dtype=D), math.inf))(P, q)
+    assert caught.value.index == (1,)
 
 
 # ---- the theory ----

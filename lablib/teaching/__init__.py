@@ -14,6 +14,8 @@ _FUNCTIONS = {"claim": "claims", "check": "checks", "doctor": "doctor"}
 _MODULES = (
     "figures",
     "explorer",
+    "gap",
+    "halfplanes",
     "multiplier",
     "rollout",
     "widget",

@@ -233,11 +233,12 @@ def runs(shape: Callable[[Case], tuple[int, ...]]) -> Property:
                 else "There is a dimension too many. One matrix for each pattern times one vector for each is "
                 "(M @ v.unsqueeze(-1)).squeeze(-1).",
             )
-        if out.dtype != case.args[0].dtype:
+        first = case.args[0]
+        if isinstance(first, Tensor) and out.dtype != first.dtype:
             raise Wrong(
                 "dtype",
                 given=given,
-                expected=str(case.args[0].dtype),
+                expected=str(first.dtype),
                 got=str(out.dtype),
                 hint="Make new tensors from the input (torch.zeros_like, y.new_tensor), so that float32 stays float32.",
             )

@@ -1,10 +1,10 @@
 """The quadratic over a weighted l1 ball: the five published instances at n = 500, and the same with active limits.
 
 One call solves one instance and pulls the gradient of sum(x) back to q, as in the published experiment; the time of a
-case is that of all five. Making a layer for a P (building a program, power iteration) is not counted, for anybody.
+case is that of all five. For lablib and the published rollout all is counted: building the layer, the checks and the
+factor of P, the power iteration. What other layers build once for a P (a program, its canonical form) is not counted.
 """
 
-import time
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,7 @@ from .measure import OWN, of
 from .page import figure, table
 
 TITLES = {"paper": "as published", "active": "limit active in all"}
-BATCHED, PAIRWISE, PUBLISHED = "lablib, five in one batch", "lablib, pairwise steps", "published rollout"
+PAIRWISE, PUBLISHED = "lablib, pairwise steps", "published rollout"
 GOAL, OVER_PUBLISHED = 5.0, 10.0
 # A tool counts as exact if it reaches this in x, largest relative error of the five. The gradient's error is shown: at
 # 1e-4 only lablib would count as exact on the active instances.
@@ -32,16 +32,25 @@ NOT_RUN = (
 )
 
 
-def seconds_of(solve, problems):
-    """Return a `run` that calls solve(problem, q) for each and differentiates sum(x) by q."""
+PARTS = ("init", "forward", "backward")
+
+
+def seconds_of(solve, problems, make=None):
+    """Return a `run` that calls solve(problem, q) for each and differentiates sum(x) by q.
+
+    ``make``: what is built for each problem anew, and counted; solve then gets what make(problem) returned.
+    """
 
     def one(index: int):
         q = problems[index].q.clone().requires_grad_()
-        start = time.perf_counter()
-        x = solve(index, q)
-        middle = time.perf_counter()
+        begun = dfw.clock()
+        layer = index if make is None else make(problems[index])
+        start = dfw.clock()
+        x = solve(layer, q)
+        middle = dfw.clock()
         (gradient,) = torch.autograd.grad(x.sum(), q)
-        return (x.detach(), gradient), (middle - start, time.perf_counter() - middle)
+        end = dfw.clock()
+        return (x.detach(), gradient), (start - begun, middle - start, end - middle)
 
     return lambda: in_all(one, len(problems))
 
@@ -55,45 +64,50 @@ def in_all(one, count: int):
             answer, parts = one(index)
         answers.append(answer)
         times.append(parts)
-    return answers, dict(zip(("forward", "backward"), map(sum, zip(*times, strict=True)), strict=True))
+    return answers, dict(zip(PARTS, map(sum, zip(*times, strict=True)), strict=True))
 
 
 def own(problems, **options):
-    """One layer for each instance, in float32."""
+    """One layer for each instance, in float32; made anew for each call, so that P is checked and factored each time."""
     import lablib
 
-    layers = [
-        lablib.FrankWolfeLayer(lablib.L1Ball(len(p.q), p.t, p.w), progress=False, strict=False, **options)
-        for p in problems
-    ]
-    return seconds_of(lambda i, q: layers[i](problems[i].P, q)[0], problems)
+    def make(p):
+        return p, lablib.FrankWolfeLayer(lablib.L1Ball(len(p.q), p.t, p.w), progress=False, strict=False, **options)
+
+    return seconds_of(lambda made, q: made[1](made[0].P, q)[0], problems, make)
 
 
 def batched(problems):
-    """All five in one call."""
+    """All five in one call of a layer made anew."""
     import lablib
 
     P, w, linear = (torch.stack([getattr(p, name) for p in problems]) for name in ("P", "w", "q"))
-    layer = lablib.FrankWolfeLayer(lablib.L1Ball(len(w[0]), torch.tensor([p.t for p in problems]), w))
+    t = torch.tensor([p.t for p in problems])
+
+    def one(_: int):
+        q = linear.clone().requires_grad_()
+        begun = dfw.clock()
+        layer = lablib.FrankWolfeLayer(lablib.L1Ball(w.shape[-1], t, w), progress=False)
+        start = dfw.clock()
+        x = layer(P, q)
+        middle = dfw.clock()
+        (gradient,) = torch.autograd.grad(x.sum(), q)
+        end = dfw.clock()
+        return list(zip(x.detach(), gradient, strict=True)), (start - begun, middle - start, end - middle)
 
     def run():
-        q = linear.clone().requires_grad_()
-        start = time.perf_counter()
-        x = layer(P, q)
-        middle = time.perf_counter()
-        (gradient,) = torch.autograd.grad(x.sum(), q)
-        end = time.perf_counter()
-        return list(zip(x.detach(), gradient, strict=True)), {"forward": middle - start, "backward": end - middle}
+        (answers,), times = in_all(one, 1)
+        return answers, times
 
     return run
 
 
 def published(problems):
-    """The re-written layer; its power iteration is not counted."""
+    """The re-written layer, with its power iteration."""
 
     def one(index: int):
         found = dfw.published(problems[index])
-        return (found.x, found.gradient), found.seconds[1:]
+        return (found.x, found.gradient), found.seconds
 
     return lambda: in_all(one, len(problems))
 
@@ -161,7 +175,6 @@ def proxsuite(problems):
 
 TOOLS = {
     OWN: own,
-    BATCHED: batched,
     PAIRWISE: partial(own, variant="pairwise"),
     PUBLISHED: published,
     "moreau": moreau,
@@ -183,7 +196,7 @@ def check(answers, right, ours: bool = False) -> dict:
 
 
 def cases(key: str, quick: bool) -> list[dict]:
-    """Return what is measured: both variants at one size."""
+    """Return what is measured: both variants at one size; with the key "batched", by one call for all five."""
     return [{"variant": variant, "n": 40 if quick else 500} for variant in TITLES]
 
 
@@ -191,10 +204,11 @@ def measure_case(case: dict, key: str, *, seed: int, device: str, quick: bool) -
     """Measure all tools on the five instances."""
     problems = [dfw.instance(case["n"], one, case["variant"]) for one in dfw.SEEDS]
     right = [dfw.exact(problem) for problem in problems]
+    tools = TOOLS if key == "cases" else {OWN: batched, PUBLISHED: published}
     entries = []
-    for name, make in TOOLS.items():
-        verdict = partial(check, right=right, ours=name in (OWN, BATCHED))
-        row = {"name": name} | ({"composed": True} if name in (BATCHED, PAIRWISE) else {})  # ours: no rivals
+    for name, make in tools.items():
+        verdict = partial(check, right=right, ours=name == OWN)
+        row = {"name": name} | ({"composed": True} if name == PAIRWISE else {})  # ours: no rival
         entries.append(measure.Entry(row, partial(make, problems), verdict))
     return case | {"tools": measure.in_turns(entries, 0.05 if quick else 2.0)}
 
@@ -211,19 +225,21 @@ def goal(case: dict) -> float | None:
 
 def section(record: dict) -> list[str]:
     """Return the section's text and tables."""
-    over = []
-    for case in record["cases"]:
-        ratio = measure.lower_quartile(of(case, PUBLISHED)["ratios"])
-        over.append([label(case), figure(ratio), f"{OVER_PUBLISHED:g}", "met" if ratio >= OVER_PUBLISHED else "missed"])
-    rows = []
-    for case in record["cases"]:
-        for tool in case["tools"]:
-            if "step_ms" in tool:
-                name = "lablib, exact path" if tool["name"] == OWN else tool["name"]
-                ratio = "1" if tool["name"] == OWN else figure(measure.lower_quartile(tool["ratios"]))
-                times = [figure(tool[part]) for part in ("forward_ms", "backward_ms")]
-                errors = [f"{tool[part]:.0e}" for part in ("error", "gradient_error")]
-                rows.append([name, TITLES[case["variant"]], *times, ratio, *errors])
+    over, rows = [], []
+    for key, how in (("cases", "one call for each"), ("batched", "all five in one call")):
+        for case in record[key]:
+            ratio = measure.lower_quartile(of(case, PUBLISHED)["ratios"]) if of(case, OWN)["exact"] else 0.0
+            verdict = "met" if ratio >= OVER_PUBLISHED else "**not met**"
+            over.append([label(case), how, figure(ratio), f"{OVER_PUBLISHED:g}", verdict])
+            for tool in case["tools"]:
+                if "step_ms" in tool and (key == "cases" or tool["name"] == OWN):
+                    name = f"lablib, {how}" if tool["name"] == OWN else tool["name"]
+                    ratio = "1" if tool["name"] == OWN else figure(measure.lower_quartile(tool["ratios"]))
+                    ratio = "-" if key == "batched" else ratio
+                    times = [figure(tool[f"{part}_ms"]) for part in PARTS]
+                    errors = [f"{tool[part]:.0e}" for part in ("error", "gradient_error")]
+                    rows.append([name, TITLES[case["variant"]], *times, ratio, *errors])
+    rows.sort(key=lambda row: list(TITLES.values()).index(row[1]))
     return [
         "### What was measured",
         "",
@@ -231,11 +247,14 @@ def section(record: dict) -> list[str]:
         " the five instances of"
         " the published experiment at $n = 500$. In four of them the limit does not bind. So a second case takes the"
         f" same data with $t$ at {dfw.SHARE:g} of the unconstrained solution's norm: there it binds in all five. The"
-        " gradient is that of $\\sum_i x_i$ by $q$. Times are for all five, one call each, on one thread, without what"
-        " can be made once for a $P$: a program, a factor, a power iteration. `lablib` and the"
-        " published rollout compute"
-        " in float32, the others in float64. A call of less than a tenth of a second is made twice, and the second"
-        " counts.",
+        " gradient is that of $\\sum_i x_i$ by $q$. Times are for all five, on one thread, in"
+        " processor time, as this machine has other users whom a clock on the wall would measure too. `lablib` and the"
+        " published rollout compute in float32, the others in float64. A call of less than a tenth of a second is made"
+        " twice, and the second counts.",
+        "",
+        "For `lablib` and the published rollout all is counted, under *init* what is done before a problem is seen: the"
+        " rollout's power iteration, our layer, made anew for each call, so that it checks and factors each $P$ again."
+        " What the other layers can build once for a $P$, a program or its canonical form, is not counted.",
         "",
         "A layer of the others is exact if $x$ is right to $10^{-6}$. Ours must reach $10^{-5}$ in $x$ and $10^{-4}$ in"
         " the gradient, in float32, against a solution in float64 whose multipliers were checked.",
@@ -247,14 +266,14 @@ def section(record: dict) -> list[str]:
         *page.verdicts(record),
         "Against the published rollout, whose answers are not exact:",
         "",
-        *table(["case", "times faster", "goal", "verdict"], over),
+        *table(["case", "lablib", "times faster", "goal", "verdict"], over),
         "### One by one",
         "",
-        "Milliseconds for all five instances; *ratio* is to the exact path of `lablib`; *x* and *gradient* are the"
-        " largest relative errors. The exact path and the Frank-Wolfe steps are different things, and have rows of"
-        " their own.",
+        "Milliseconds for all five instances; *ratio* is to the exact path of `lablib`, one call for each; *x* and"
+        " *gradient* are the largest relative errors. The exact path and the Frank-Wolfe steps are different things,"
+        " and have rows of their own.",
         "",
-        *table(["layer", "limit", "forward", "backward", "ratio", "x", "gradient"], rows),
+        *table(["layer", "limit", *PARTS, "ratio", "x", "gradient"], rows),
         "Pairwise steps pay where a set has an oracle and no exact path. Here they are shown with their own ratio,"
         " whatever it is.",
         "",
@@ -267,7 +286,7 @@ AREA = Area(
     question="What does an exact layer cost, beside the published rollout and layers for quadratic programs?",
     packages=PACKAGES,
     not_run=NOT_RUN,
-    passes=(Pass("cases", quick=True),),
+    passes=(Pass("cases", quick=True), Pass("batched", quick=True)),
     cases=cases,
     measure=measure_case,
     label=label,

@@ -88,7 +88,7 @@ PROMPTS = "[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPro
 ERRORS = '.jp-OutputArea-output[data-mime-type*="stderr"], .jp-OutputArea-output[data-mime-type*="error"]'
 
 
-def run_all(page: Page, patience: float = 90.0) -> None:
+def run_all(page: Page, patience: float = 240.0) -> None:
     """Choose Run, Run All Cells from the menu, and wait until every code cell has run or one has failed."""
     for _ in range(3):  # a menu that is clicked while JupyterLab still arranges itself may do nothing
         page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()

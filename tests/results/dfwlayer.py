@@ -22,6 +22,8 @@ from torch import Tensor
 
 SEEDS = (100, 200, 300, 400, 500)
 SIZES = (100, 300, 500, 1000)
+clock = time.process_time
+"""Seconds of processor time: what else a machine does while a layer is measured is not the layer's."""
 SHARE = 0.3
 """The radius of the active variant, as a share of the weighted l1 norm of the unconstrained minimiser."""
 
@@ -103,9 +105,9 @@ def published(problem: Instance, threshold: float = 1e-4, cap: int = 2000, keep:
     """
     P, w, t = problem.P, problem.w, torch.tensor(problem.t)
     q = problem.q.clone().requires_grad_()
-    start = time.perf_counter()
+    start = clock()
     L = largest_eigenvalue(P, problem.state)
-    begun = time.perf_counter()
+    begun = clock()
     x, beta, steps, values = torch.zeros_like(problem.q), 1.0, 0, [1000.0, -100.0]
     while abs((values[-1] - values[-2]) / values[-2]) > threshold and steps < cap:
         if steps % 30 == 29:
@@ -121,9 +123,9 @@ def published(problem: Instance, threshold: float = 1e-4, cap: int = 2000, keep:
         values.append((0.5 * (x @ P @ x) + q @ x).detach().numpy())
         if keep is not None:
             keep.append(x.detach())
-    solved = time.perf_counter()
+    solved = clock()
     x.sum().backward()
-    done = time.perf_counter()
+    done = clock()
     return Answer(x.detach(), q.grad, steps, (begun - start, solved - begun, done - solved))
 
 
@@ -134,7 +136,7 @@ def alt_diff(problem: Instance, threshold: float = 1e-4, cap: int = 20000) -> An
     penalty is 1, and the stopping rule that of :func:`published`, as in the port.
     """
     n, w, t = len(problem.q), problem.w, problem.t
-    start = time.perf_counter()
+    start = clock()
     eye, zero = torch.eye(n), torch.zeros(n, n)
     P = torch.block_diag(problem.P, 1e-8 * eye)
     q = torch.cat([problem.q, torch.full((n,), 1e-8)])
@@ -144,7 +146,7 @@ def alt_diff(problem: Instance, threshold: float = 1e-4, cap: int = 20000) -> An
     h = torch.zeros(3 * n + 1)
     h[-1] = t
     R = -torch.linalg.inv(P + G.T @ G)
-    begun = time.perf_counter()
+    begun = clock()
     slack, nu = torch.zeros(3 * n + 1), torch.zeros(3 * n + 1)
     dslack, dnu, unit = torch.zeros(3 * n + 1, 2 * n), torch.zeros(3 * n + 1, 2 * n), torch.eye(2 * n)
     values, steps = [1000.0, -100.0], 0
@@ -157,7 +159,7 @@ def alt_diff(problem: Instance, threshold: float = 1e-4, cap: int = 20000) -> An
         nu = nu + G @ x + slack - h
         dnu = dnu + G @ dx + dslack
         values.append(float(0.5 * (x @ (P @ x)) + q @ x))
-    done = time.perf_counter()
+    done = clock()
     return Answer(x[:n], dx[:n, :n].sum(0), steps, (begun - start, done - begun, 0.0))
 
 

@@ -38,15 +38,15 @@ def lablib_layer(**options) -> Callable[[Instance], Answer]:
     """Return the layer of this package as a method."""
 
     def run(problem: Instance) -> Answer:
-        start = time.perf_counter()
+        start = dfw.clock()
         ball = lablib.L1Ball(len(problem.q), problem.t, problem.w)
         layer = lablib.FrankWolfeLayer(ball, return_info=True, strict=False, progress=False, **options)
         q = problem.q.clone().requires_grad_()
-        begun = time.perf_counter()
+        begun = dfw.clock()
         x, info = layer(problem.P, q)
-        solved = time.perf_counter()
+        solved = dfw.clock()
         (gradient,) = torch.autograd.grad(x.sum(), q)
-        done = time.perf_counter()
+        done = dfw.clock()
         return Answer(x.detach(), gradient, int(info.iterations), (begun - start, solved - begun, done - solved))
 
     return run
@@ -59,7 +59,7 @@ def cvxpy_layer(solver_args: dict) -> Callable[[Instance], Answer]:
         import cvxpy
         from cvxpylayers.torch import CvxpyLayer
 
-        start = time.perf_counter()
+        start = dfw.clock()
         n = len(problem.q)
         x, c = cvxpy.Variable(n), cvxpy.Parameter(n)
         P = cvxpy.psd_wrap(problem.P.double().numpy())
@@ -67,11 +67,11 @@ def cvxpy_layer(solver_args: dict) -> Callable[[Instance], Answer]:
         model = cvxpy.Problem(cvxpy.Minimize(0.5 * cvxpy.quad_form(x, P) + c @ x), [limit])
         layer = CvxpyLayer(model, parameters=[c], variables=[x])
         q = problem.q.clone().requires_grad_()
-        begun = time.perf_counter()
+        begun = dfw.clock()
         (answer,) = layer(q, solver_args=solver_args)
-        solved = time.perf_counter()
+        solved = dfw.clock()
         (gradient,) = torch.autograd.grad(answer.sum(), q)
-        done = time.perf_counter()
+        done = dfw.clock()
         return Answer(answer.detach().float(), gradient, 0, (begun - start, solved - begun, done - solved))
 
     return run

@@ -1,6 +1,12 @@
 """The exercises of the labs, as data that ``lablib.teaching.checks`` runs: one module for each lab."""
 
-from lablib.teaching.exercises import frank_wolfe_rollouts, projection_layers, saddle_point_lagrangian
+from lablib.teaching.exercises import (
+    fenchel_lifting,
+    frank_wolfe_rollouts,
+    polyhedra,
+    projection_layers,
+    saddle_point_lagrangian,
+)
 
-LABS = (projection_layers, frank_wolfe_rollouts, saddle_point_lagrangian)
+LABS = (projection_layers, polyhedra, frank_wolfe_rollouts, saddle_point_lagrangian, fenchel_lifting)
 EXERCISES = {exercise.name: exercise for lab in LABS for exercise in lab.EXERCISES}
