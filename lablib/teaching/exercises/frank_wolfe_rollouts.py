@@ -467,13 +467,13 @@ INSIDE_STAYS = Prediction(
     wrong=(
         (
             "itself",
-            "So an exact layer would do. But this one starts at 0, takes ten steps, and each goes towards a mean of "
-            "vertices that a high temperature has nearly cancelled out.",
+            "So an exact layer would do. But this one starts at 0, takes ten steps, and each goes towards a point "
+            "where a high temperature has given every joint nearly an equal share of the limit.",
         ),
         (
             "nearly",
-            "Ten steps sound like many. At this temperature each of them aims at a point near the middle of the ball, "
-            "so they cannot reach an action that uses most of its limit.",
+            "Ten steps sound like many. At this temperature each aims at nearly equal shares, t / (n w_i), so no joint "
+            "comes near an action that gives it more.",
         ),
     ),
     otherwise="Look at the two numbers that were printed.",
@@ -492,8 +492,8 @@ COLDER = Prediction(
     wrong=(
         (
             "settles",
-            "The answers settle. Their derivatives do not: the softmax of a cold oracle jumps from vertex to vertex, "
-            "and each step multiplies what the later ones make of it.",
+            "The answers stay in the ball. Their derivatives do not settle: the softmax of a cold oracle jumps from "
+            "vertex to vertex, and each step multiplies what the later ones make of it.",
         ),
         (
             "fades",
@@ -506,7 +506,7 @@ COLDER = Prediction(
         "The slope of a softmax at a tie is its inverse temperature.",
         "A rollout multiplies the slopes of its steps.",
     ),
-    right="The values converge while the unrolled gradient explodes.",
+    right="The answers stay in the ball while the unrolled gradient explodes.",
 )
 
 # Exercise 4: the gradient on the face
@@ -600,7 +600,8 @@ def vjp_is_the_projector(exercise: Exercise, answer: Callable[..., Tensor], case
         known(exercise, case),
         atol=tolerance(case),
         hint="With s = w * x.sign(): on the coordinates that are not 0 subtract s (s.v) / (s.s); elsewhere the result "
-        "is 0. Inside the ball the result is v, row by row.",
+        "is 0. Inside the ball the result is v, row by row. Is a power of t, but for rounding, taken as inside? "
+        "Compare with a tolerance such as 1e-6 t: float32 is tried too.",
     )
 
 
@@ -692,7 +693,7 @@ PENALTY_BREAKS = Prediction(
         ),
         (
             "most",
-            "The tuned weight is large enough to push many actions inside, as the expert's often are. But not all.",
+            "More than half would be most. The tuned weight is large enough to push more than half of them inside.",
         ),
     ),
     otherwise="The expert's actions lie on the limit or inside. On which side do small errors fall?",
