@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.benchmarks import area as areas
-from tests.benchmarks import fenchel_lifting, measure, page, simple_sets
+from tests.benchmarks import fenchel_lifting, measure, page, polyhedra, simple_sets
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = areas.names()
@@ -81,6 +81,18 @@ def test_the_check_refuses_a_batch_that_is_not_solved():
     said = fenchel_lifting.check((start, start, values), labels, known)
     assert said["above"] > 0.1
     assert not said["exact"]
+
+
+@pytest.mark.parametrize(
+    "data", [polyhedra.polyhedron(20, 3, 10, 2, 0), polyhedra.birkhoff(4, 2, 0)], ids=["rows", "4"]
+)
+def test_the_check_refuses_a_wrong_projection_and_a_wrong_product(data):
+    v = polyhedra.cotangent(data["y"], 0)
+    right = polyhedra.reference(data, v)
+    x, product = map(torch.tensor, right)
+    assert polyhedra.check((x, product), right, v)["exact"]
+    assert not polyhedra.check((x + 1e-5, product), right, v)["exact"]
+    assert not polyhedra.check((x, v), right, v)["exact"], "the cotangent itself is no projection of it"
 
 
 def test_an_inexact_or_composed_tool_is_never_the_fastest_peer():

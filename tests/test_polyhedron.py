@@ -46,6 +46,34 @@ def test_the_answer_is_feasible_optimal_and_the_same_alone(kind, seed):
         np.testing.assert_allclose(one.project(y[i]).numpy(), point, rtol=0, atol=1e-9)
 
 
+def test_small_integer_polyhedra_of_random_scales():
+    """Rows of -1, 0, 1: ties, repeats, contradictions and flat sets are frequent. SciPy judges all of it."""
+    empty = flat = 0
+    for seed in range(40):
+        g = torch.Generator().manual_seed(seed)
+        n, m, p = 4, 9, seed % 3
+        A, G = (torch.randint(-1, 2, (k, n), generator=g).double() for k in (p, m))
+        b, h = (torch.randint(-1, 3, (k,), generator=g).double() for k in (p, m))
+        y = torch.randint(-4, 5, (n,), generator=g).double()
+        scale = 10.0 ** torch.randint(-3, 4, (m,), generator=g)
+        s = Polyhedron(A, b, scale[:, None] * G, scale * h, upper=2.0)
+        rows, ends = np.vstack([G, np.eye(n)]), np.concatenate([h, 2 * np.ones(n)])
+        equal = (A.numpy(), b.numpy()) if p else (None, None)
+        if linprog(np.zeros(n), rows, ends, *equal, bounds=(None, None)).status == 2:
+            with pytest.raises(SolveError, match="the set is empty") as caught:
+                s.project(y)
+            assert proves_empty(s, caught.value.certificate), seed
+            empty += 1
+            continue
+        x, v = s.project(y.requires_grad_()), rand(n, seed=seed)
+        y, x, u = y.detach().numpy(), x.detach().numpy(), torch.autograd.grad(x, y, v)[0].numpy()
+        assert infeasibility(s, x) < 1e-9 and distance_from_normal_cone(s, y, x) < 1e-8, seed
+        J = face_projector(s, x, np.abs(y).max())
+        np.testing.assert_allclose(u, J @ v.numpy(), rtol=0, atol=1e-8, err_msg=str(seed))
+        flat += np.trace(J) < 0.5
+    assert empty > 3 and flat > 3
+
+
 @pytest.mark.parametrize("kind", ["rows", "bounds", "doubly stochastic", "many rows"])
 def test_the_answer_is_that_of_an_interior_point_solver(kind):
     s, y = problem(kind, 7, batch=4)
