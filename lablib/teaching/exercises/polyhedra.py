@@ -62,10 +62,9 @@ def blocks(y: Tensor, group: Tensor, quota: float) -> Tensor:
 
 
 def with_quota(y: Tensor, group: Tensor, quota: float) -> Tensor:
-    """The general set of lablib."""
-    n = y.shape[-1]
-    rows = {"A": torch.ones(1, n), "b": torch.ones(1), "G": -group[None].double(), "h": torch.tensor([-quota])}
-    return lablib.Polyhedron(**{k: t.to(y) for k, t in rows.items()}, lower=0.0).project(y)
+    """What the lab goes on with: the simplex alone where it meets the quota, two blocks where it does not."""
+    x = simplex(y)
+    return torch.where((x * group).sum(-1, keepdim=True) < quota, blocks(y, group, quota), x)
 
 
 def scaled_blocks(y: Tensor, group: Tensor, quota: float) -> Tensor:
