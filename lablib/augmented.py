@@ -250,6 +250,10 @@ class LiftedPoint:
         """Return the five lists by name."""
         return {name: part for name, part in vars(self).items() if name != "first"}
 
+    def to(self, other: torch.dtype | Tensor) -> LiftedPoint:
+        """Return the point in another dtype, or in a tensor's dtype and on its device."""
+        return LiftedPoint(*(tuple(t.to(other) for t in part) for part in self.parts().values()))
+
     def put(self, name: str, l: int, value: Tensor) -> LiftedPoint:
         """Return the point with one tensor of a list changed."""
         old = getattr(self, name)
@@ -605,7 +609,7 @@ class GroupSparseNetwork(nn.Module):
 
     def _residual(self, point: LiftedPoint, X: Tensor, T: Tensor, *, exact: bool, step: float) -> KKTResidual:
         X, T = X.double(), T.double()
-        point = LiftedPoint(*(tuple(t.double() for t in part) for part in point.parts().values()))
+        point = point.to(torch.float64)
         n = len(X)
         affine = activation = weights = offsets = values = 0.0
         violation = kinks = 0.0
@@ -695,6 +699,9 @@ class GroupSparseNetwork(nn.Module):
     def _start(self, X: Tensor, T: Tensor) -> None:
         """Lift the network's weights, unless the iterate belongs to them and to these data."""
         data = [float(X.sum(dtype=torch.float64)), float(T.sum(dtype=torch.float64)), len(X)]
+        if self._point is not None and (self._point.us[0].dtype, self._point.us[0].device) != (X.dtype, X.device):
+            self._point = self._point.to(X)  # the network was moved by .to()
+            self.history.best["weights"] = {name: t.to(X) for name, t in self.history.best["weights"].items()}
         best = self.history.best.get("weights", {})
         same = bool(best) and all(torch.equal(p, best[name]) for name, p in self.named_parameters())
         if self._point is not None and same and data == self._data:
@@ -834,13 +841,9 @@ class GroupSparseNetwork(nn.Module):
         for name in self._resumed:
             setattr(self, name, state[name])
         self.history.load_state_dict(state["history"])
-        weight = self.layers[0].weight
         point = state["point"]
         if point is not None:
-            parts = (
-                tuple(t.to(weight) for t in point[name]) for name in LiftedPoint.__dataclass_fields__ if name != "first"
-            )
-            point = LiftedPoint(*parts)
+            point = LiftedPoint(**{name: tuple(part) for name, part in point.items()}).to(self.layers[0].weight)
         self._point = point
 
     # -- input --------------------------------------------------------------------------------------------------------
