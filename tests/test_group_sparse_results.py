@@ -11,7 +11,7 @@ from tests.results import group_sparse_experiment as shared
 from tests.results import group_sparse_published as published
 from tests.results.group_sparse_mnist import CHOICES, METHODS, best, run
 
-RECORDS = ("group-sparse-published", "group-sparse-mnist")
+RECORDS = ("group-sparse-published", "group-sparse-mnist", "group-sparse-combination")
 
 
 def stored(name):
@@ -117,6 +117,19 @@ def test_who_wins_at_what_is_as_the_chapter_says():
     residuals = [statistics.fmean(one["certificate"]["weights"] for one in some) for some in (ours, *rivals)]
     assert residuals[0] < min(residuals[1:])
     assert all([one["seed"] for one in some] == [0, 1, 2] for some in runs.values())
+
+
+def test_the_combination_keeps_accuracy_and_lowers_the_objective_but_misses_the_aim():
+    """The aim was an objective below .031 at a test accuracy within two points of ProxSGD's best."""
+    record, rival = stored("group-sparse-combination"), stored("group-sparse-mnist")["runs"]["ProxSGD"]
+    assert record["tuned"]["options"] == best(record["tuned"]["tried"])["options"]
+    for one in record["runs"]:
+        before, after = one["before"], one["rows"][-1]
+        assert after["objective"] < 0.9 * before["objective"] and sum(after["zero"]) > 1.2 * sum(before["zero"])
+        assert after["test"] >= before["test"] - 0.02
+    accurate = max(one["rows"][-1]["test"] for one in rival) - 0.02
+    hits = [one["rows"][-1] for one in record["runs"]]
+    assert not any(row["objective"] < 0.031 and row["test"] >= accurate for row in hits)
 
 
 def test_a_short_part_of_the_experiment_runs_as_its_method_says(digits, monkeypatch):
