@@ -235,7 +235,8 @@ def group_weight_step(
 class LiftedPoint:
     """Weights (outputs, inputs), offsets, and for each layer U, V and the multipliers Xi, all (samples, outputs).
 
-    With cross-entropy the outputs are linear: the last V is the last U.
+    With cross-entropy the outputs are linear: the last V is the last U. ``first``: ``X W_1' + b_1`` where it is known;
+    with many inputs it is the costliest product, and often asked for.
     """
 
     weights: tuple[Tensor, ...]
@@ -243,14 +244,26 @@ class LiftedPoint:
     us: tuple[Tensor, ...]
     vs: tuple[Tensor, ...]
     multipliers: tuple[Tensor, ...]
+    first: Tensor | None = None
+
+    def parts(self) -> dict[str, tuple[Tensor, ...]]:
+        """Return the five lists by name."""
+        return {name: part for name, part in vars(self).items() if name != "first"}
+
+    def to(self, other: torch.dtype | Tensor) -> LiftedPoint:
+        """Return the point in another dtype, or in a tensor's dtype and on its device."""
+        return LiftedPoint(*(tuple(t.to(other) for t in part) for part in self.parts().values()))
 
     def put(self, name: str, l: int, value: Tensor) -> LiftedPoint:
         """Return the point with one tensor of a list changed."""
         old = getattr(self, name)
-        return replace(self, **{name: (*old[:l], value, *old[l + 1 :])})
+        first = None if l == 0 and name in ("weights", "offsets") else self.first
+        return replace(self, **{name: (*old[:l], value, *old[l + 1 :]), "first": first})
 
     def affine(self, X: Tensor, l: int) -> Tensor:
         """Return ``V_{l-1} W_l' + b_l``."""
+        if l == 0 and self.first is not None:
+            return self.first
         return torch.addmm(self.offsets[l], self.vs[l - 1] if l else X, self.weights[l].mT)
 
     def pull(self, l: int) -> Tensor:
@@ -597,7 +610,7 @@ class GroupSparseNetwork(nn.Module):
 
     def _residual(self, point: LiftedPoint, X: Tensor, T: Tensor, *, exact: bool, step: float) -> KKTResidual:
         X, T = X.double(), T.double()
-        point = LiftedPoint(*(tuple(t.double() for t in part) for part in vars(point).values()))
+        point = point.to(torch.float64)
         n = len(X)
         affine = activation = weights = offsets = values = 0.0
         violation = kinks = 0.0
@@ -688,6 +701,9 @@ class GroupSparseNetwork(nn.Module):
     def _start(self, X: Tensor, T: Tensor) -> None:
         """Lift the network's weights, unless the iterate belongs to them and to these data."""
         data = [float(X.sum(dtype=torch.float64)), float(T.sum(dtype=torch.float64)), len(X)]
+        if self._point is not None and (self._point.us[0].dtype, self._point.us[0].device) != (X.dtype, X.device):
+            self._point = self._point.to(X)  # the network was moved by .to()
+            self.history.best["weights"] = {name: t.to(X) for name, t in self.history.best["weights"].items()}
         best = self.history.best.get("weights", {})
         same = bool(best) and all(torch.equal(p, best[name]) for name, p in self.named_parameters())
         if self._point is not None and same and data == self._data:
@@ -721,11 +737,13 @@ class GroupSparseNetwork(nn.Module):
                 penalty = len(X) * self.group_penalty[l]
                 W, b = group_weight_step(point.weights[l], inputs, target, self.rho, penalty, self.w_steps)
                 point = point.put("weights", l, W).put("offsets", l, b)
+                if l == 0:
+                    point = replace(point, first=point.affine(X, 0))
                 note(f"W{l + 1}")
         for l in range(last + 1):
             residual = point.us[l] - point.affine(X, l)
             point = point.put("multipliers", l, point.multipliers[l] + self.rho * residual)  # eq: eq-multiplier-update
-        if not all(bool(torch.isfinite(t).all()) for part in vars(point).values() for t in part):
+        if not all(bool(torch.isfinite(t).all()) for part in point.parts().values() for t in part):
             raise FloatingPointError("the iterate is not finite")
         largest = max(float(xi.abs().max()) for xi in point.multipliers)
         if largest > BOUND:
@@ -788,7 +806,7 @@ class GroupSparseNetwork(nn.Module):
         point = self._point
         v = X
         for l, (W, b) in enumerate(zip(point.weights, point.offsets, strict=True)):
-            v = torch.addmm(b, v, W.mT)
+            v = point.affine(X, 0) if l == 0 else torch.addmm(b, v, W.mT)
             v = leaky(v, self.slope) if self._activated(l) else v
         here = self._objective(v, T, point.weights)
         best = min(here, self.history.best.get("loss", math.inf))
@@ -813,7 +831,7 @@ class GroupSparseNetwork(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what resuming needs beside the weights; ``state_dict`` calls it."""
-        point = None if self._point is None else {name: list(part) for name, part in vars(self._point).items()}
+        point = None if self._point is None else {name: list(part) for name, part in self._point.parts().items()}
         return {
             **{name: getattr(self, name) for name in self._resumed},
             "point": point,
@@ -825,11 +843,9 @@ class GroupSparseNetwork(nn.Module):
         for name in self._resumed:
             setattr(self, name, state[name])
         self.history.load_state_dict(state["history"])
-        weight = self.layers[0].weight
         point = state["point"]
         if point is not None:
-            parts = (tuple(t.to(weight) for t in point[name]) for name in LiftedPoint.__dataclass_fields__)
-            point = LiftedPoint(*parts)
+            point = LiftedPoint(**{name: tuple(part) for name, part in point.items()}).to(self.layers[0].weight)
         self._point = point
 
     # -- input --------------------------------------------------------------------------------------------------------

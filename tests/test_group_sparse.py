@@ -437,6 +437,18 @@ def test_other_data_and_other_weights_start_from_the_network(digits):
     assert (3, "other weights") in net.history.marks and net.history.best["loss"] <= loss
 
 
+def test_a_run_goes_on_after_the_network_was_moved(digits):
+    X, y = digits[:2]
+    net = network()
+    net.fit(X, y, epochs=3, tol=0.0, progress=False)
+    net.float().fit(X.float(), y, epochs=3, tol=0.0, progress=False)
+    whole = network()
+    whole.fit(X, y, epochs=6, tol=0.0, progress=False)
+    assert not [text for _, text in net.history.marks if text.startswith("other weights")]
+    assert net.history.rows[-1]["loss"] == pytest.approx(whole.history.rows[-1]["loss"], rel=1e-3)
+    assert net._point.us[0].dtype == torch.float32
+
+
 def test_rho_and_beta_grow_where_their_residuals_do_not_fall(digits):
     net = network(rho=0.03, growth=2.0)
     net.fit(*digits[:2], epochs=25, tol=0.0, progress=False)
