@@ -11,7 +11,7 @@ from tests.results import group_sparse_experiment as shared
 from tests.results import group_sparse_published as published
 from tests.results.group_sparse_mnist import CHOICES, METHODS, best, run
 
-RECORDS = ("group-sparse-published", "group-sparse-mnist", "group-sparse-combination")
+RECORDS = ("group-sparse-published", "group-sparse-mnist", "group-sparse-combination", "group-sparse-support")
 
 
 def stored(name):
