@@ -538,13 +538,17 @@ class FenchelLiftedNetwork(nn.Module):
         self._sums: list[float] = []
         self._previous: list[Tensor] | None = None
         self._representations: list[Tensor] | None = None
-        self._data: list[float] = []  # tells whether the next call of fit brings the same data
+        self._data: list[tuple[float, float, float]] = []  # tells whether the next call of fit brings the same data
         self._raised = 0
 
     # -- the network as such ------------------------------------------------------------------------------------------
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return the outputs before the head: logits for softmax, predictions for squared."""
+        """Return the outputs before the head: logits for softmax, predictions for squared.
+
+        Gradients flow to X and not to the weights, which :meth:`fit` trains without them; :meth:`export` gives a module
+        whose weights backpropagation can train.
+        """
         return self._forward(X, [layer.matrix() for layer in self.layers])[1][-1]
 
     def _forward(self, x: Tensor, weights: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -657,8 +661,8 @@ class FenchelLiftedNetwork(nn.Module):
         if batch_size is not None:
             _whole("batch_size", batch_size)
         _numbers("tol", tol, 1, positive=False)
-        data = [*_fingerprint(X), *_fingerprint(T), len(X), batch_size or 0]
-        if data != self._data:
+        data = [*_fingerprint(X), *_fingerprint(T), (len(X), 0.0, 0.0), (batch_size or 0, 0.0, 0.0)]
+        if not _same(data, self._data):
             if self._data:
                 self.history.mark("other data or batches")
             self._data, self._representations, self._order, self._sums = data, None, None, []
@@ -991,12 +995,23 @@ def _numbers(name: str, value: float | Sequence[float], count: int, *, positive:
     return [float(number) for number in numbers]
 
 
-def _fingerprint(t: Tensor) -> list[float]:
-    """Return two numbers that tell one batch of samples from another, also where the samples' order differs."""
+def _fingerprint(t: Tensor) -> list[tuple[float, float, float]]:
+    """Return two sums that tell samples from others, also in another order; each with its size and its dtype's eps."""
     t = t.flatten(1)
-    place = torch.linspace(1, 2, t.shape[1], dtype=t.dtype, device=t.device)
-    sums = (t @ place).double()
-    return [float(sums.sum()), float(sums @ torch.linspace(1, 2, len(t), dtype=sums.dtype, device=t.device))]
+    place = torch.linspace(1, 2, t.shape[1], dtype=torch.float64, device=t.device)
+    sums, sizes = torch.cat(
+        [torch.stack([part @ place, part.abs() @ place]) for part in map(Tensor.double, t.split(4096))], 1
+    )
+    order, size = torch.linspace(1, 2, len(t), dtype=torch.float64, device=t.device), float(sizes.sum())
+    return [(float(s), size, torch.finfo(t.dtype).eps) for s in (sums.sum(), sums @ order)]
+
+
+def _same(data: list[tuple[float, float, float]], old: list[tuple[float, float, float]]) -> bool:
+    """Whether two fingerprints agree: up to the conversion's rounding where the dtype changed, else to 1e-14."""
+    return len(data) == len(old) and all(
+        abs(a - b) <= 2 * max(size, other) * (1e-14 if eps == was else max(eps, was))
+        for (a, size, eps), (b, other, was) in zip(data, old, strict=True)
+    )
 
 
 def _whole(name: str, value: int) -> None:

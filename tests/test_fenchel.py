@@ -470,6 +470,16 @@ def test_a_network_that_is_moved_takes_its_hidden_values_along(digits):
     assert net.history.passes == 2
 
 
+def test_the_same_samples_in_another_dtype_are_the_same_data(digits):
+    X, y = digits[0] / 3, digits[1]  # thirds: float32 rounds them
+    net = network()
+    net.fit(X, y, epochs=1, progress=False)
+    net.to(torch.float32).fit(X.float(), y, epochs=1, progress=False)
+    assert not net.history.marks
+    net.to(torch.float64).fit(1.001 * X, y, epochs=1, progress=False)
+    assert net.history.marks == [(2, "other data or batches")]
+
+
 def test_the_same_samples_with_other_labels_are_other_data(digits):
     X, y = digits[:2]
     swapped = y.clone()

@@ -380,7 +380,7 @@ LOUDER = Prediction(
     ),
     otherwise="Which function does the step minimise now, and is it the one that we write down?",
     hints=("The two kinds of block no longer minimise the same function.", "A promise about one says nothing here."),
-    right="Two functions, no promise. This is what the code released with the paper does.",
+    right="The step minimises another function, so ours has no promise. The code released with the paper does this.",
 )
 
 
