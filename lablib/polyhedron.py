@@ -274,10 +274,12 @@ class Polyhedron(ConvexSet):
             return self._solve_banded(y, max_steps, element)
         g, ends, bad = self._prepared(y)
         x, side, factor, off, steps = self._search(g, ends, y, max_steps, element)
+        start, *limits = ends
+        large = sum(_size(torch.where(t.isfinite(), t, 0.0)) for t in limits) + _size(start)
         for _ in range(2):
             # Digits that a huge y costs come back from a nearer point with the same projection, on the way from x to y.
             near = x.reshape(*batch, self.dim)
-            huge = _size(y) > 1e5 * (_size(near) + _size(ends[0]))
+            huge = _size(y) > 1e5 * (_size(near) + large)
             if max_steps is not None or not bool(huge.any()):
                 break
             y = torch.where(huge.unsqueeze(-1), near + 1e-5 * (y - near), y)
