@@ -28,10 +28,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .fenchel import _numbers, _whole, descend
-from .projection import raise_not_finite
+from .fenchel import descend
 from .solution import InputError, first_index
-from .training import History, train
+from .training import (
+    History,
+    check_rows,
+    check_samples,
+    check_targets,
+    check_tensor,
+    check_width,
+    labels_as_rows,
+    numbers,
+    train,
+    whole,
+)
 
 LOSSES = ("squared", "cross_entropy")
 CERTAIN = 1 + 1e-6
@@ -344,7 +354,7 @@ class GroupSparseNetwork(nn.Module):
         for i, width in enumerate(widths):
             if not isinstance(width, int) or isinstance(width, bool) or width < 1:
                 raise InputError(f"widths[{i}] is {width!r}: expected a whole number of at least 1", index=(i,))
-        (first,) = _numbers("first", first, 1, positive=True)
+        (first,) = numbers("first", first, 1, positive=True)
         generator = torch.Generator().manual_seed(seed)
         layers = []
         for inputs, outputs in itertools.pairwise(widths):
@@ -419,14 +429,14 @@ class GroupSparseNetwork(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.slope = float(slope)
         self.loss = loss
-        self.group_penalty = _numbers("group_penalty", group_penalty, len(layers), positive=False)
-        (self.rho,) = _numbers("rho", rho, 1, positive=True)
-        (self.activation_penalty,) = _numbers("activation_penalty", activation_penalty, 1, positive=True)
-        (self.growth,) = _numbers("growth", growth, 1, positive=True)
+        self.group_penalty = numbers("group_penalty", group_penalty, len(layers), positive=False)
+        (self.rho,) = numbers("rho", rho, 1, positive=True)
+        (self.activation_penalty,) = numbers("activation_penalty", activation_penalty, 1, positive=True)
+        (self.growth,) = numbers("growth", growth, 1, positive=True)
         if self.growth < 1:
             raise InputError(f"growth is {self.growth:g}: expected a number of at least 1")
         for name, value in (("sweeps", sweeps), ("pair_steps", pair_steps), ("w_steps", w_steps)):
-            _whole(name, value)
+            whole(name, value)
         self.sweeps, self.pair_steps, self.w_steps = sweeps, pair_steps, w_steps
         self.history = History()
         self._point: LiftedPoint | None = None
@@ -600,7 +610,7 @@ class GroupSparseNetwork(nn.Module):
         X, T = self._checked(X, y)
         if at not in ("network", "iterate"):
             raise InputError(f"at is {at!r}: expected 'network' or 'iterate'")
-        (step,) = _numbers("step", step, 1, positive=True)
+        (step,) = numbers("step", step, 1, positive=True)
         point = self._lift(X.double(), T.double()) if at == "network" else self._point
         if point is None:
             raise InputError("at is 'iterate': expected a network that fit was called on")
@@ -677,8 +687,8 @@ class GroupSparseNetwork(nn.Module):
         labels = isinstance(y, Tensor) and y.dtype == torch.int64
         X, T = self._checked(X, y)
         held_out = None if validation is None else (*self._checked(*validation, name="validation"), validation[1])
-        _whole("epochs", epochs)
-        _numbers("tol", tol, 1, positive=False)
+        whole("epochs", epochs)
+        numbers("tol", tol, 1, positive=False)
         with torch.no_grad():
             self._start(X, T)
         design = Design.of(X)  # the first layer's inputs never change
@@ -852,48 +862,19 @@ class GroupSparseNetwork(nn.Module):
 
     def _samples(self, name: str, X: Tensor) -> Tensor:
         """Return X if the network can take it; raise the error that says why not."""
-        if not isinstance(X, Tensor):
-            raise TypeError(f"{name} is a {type(X).__name__}: expected a torch tensor; torch.as_tensor makes one")
         weight = self.layers[0].weight
-        if X.dtype != weight.dtype or X.device != weight.device:
-            raise TypeError(
-                f"{name} is {X.dtype} on {X.device}: expected {weight.dtype} on {weight.device}, as the network is; "
-                "call .to() on one of them"
-            )
-        if X.dim() != 2 or X.shape[1] != weight.shape[1]:
-            raise InputError(
-                f"{name} has shape {tuple(X.shape)}: expected (samples, {weight.shape[1]}), the inputs of the first "
-                "layer"
-            )
-        if len(X) == 0:
-            raise InputError(f"{name} has no samples: expected at least one")
-        if not math.isfinite(float(X.sum())):
-            raise_not_finite(name, X)
-        return X
+        check_tensor(name, X, weight)
+        check_width(name, X, weight.shape[1])
+        return check_samples(name, X)
 
     def _checked(self, X: Tensor, y: Tensor, name: str = "") -> tuple[Tensor, Tensor]:
         """Return X and the targets as rows; raise the error that names what does not fit."""
         names = (f"{name} X", f"{name} y") if name else ("X", "y")
         self._samples(names[0], X)
         outputs = self.layers[-1].out_features
-        if not isinstance(y, Tensor):
-            raise TypeError(f"{names[1]} is a {type(y).__name__}: expected a torch tensor; torch.as_tensor makes one")
-        if len(y) != len(X):
-            raise InputError(f"{names[1]} has {len(y)} rows: expected {len(X)}, one for each sample of {names[0]}")
+        check_rows(names, X, y)
         if y.dtype == torch.int64:
-            if y.dim() != 1:
-                raise InputError(
-                    f"{names[1]} has shape {tuple(y.shape)}: expected one label for each sample, ({len(X)},)"
-                )
-            bad = (y < 0) | (y >= outputs)
-            if bool(bad.any()):
-                index = first_index(bad)
-                raise InputError(
-                    f"{names[1]}{list(index)} is {y[index].item()}: expected a label from 0 to {outputs - 1}, since "
-                    f"the network has {outputs} outputs",
-                    index=index,
-                )
-            return X, F.one_hot(y, outputs).to(X.dtype)
+            return X, labels_as_rows(names[1], y, outputs, X.dtype)
         if self.loss == "cross_entropy":
             raise TypeError(
                 f"{names[1]} has dtype {y.dtype}: expected torch.int64 labels for loss='cross_entropy'; call .long()"
@@ -902,11 +883,7 @@ class GroupSparseNetwork(nn.Module):
             raise TypeError(
                 f"{names[1]} has dtype {y.dtype}: expected {X.dtype}, like {names[0]}, or torch.int64 labels"
             )
-        if y.shape != (len(X), outputs):
-            raise InputError(f"{names[1]} has shape {tuple(y.shape)}: expected {(len(X), outputs)}")
-        if not math.isfinite(float(y.sum())):
-            raise_not_finite(names[1], y)
-        return X, y
+        return X, check_targets(names[1], y, outputs)
 
 
 def logits_step(u: Tensor, T: Tensor, q: Tensor, rho: float, steps: int = 20) -> Tensor:

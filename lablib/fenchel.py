@@ -31,9 +31,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .projection import raise_not_finite
-from .solution import InputError, first_index
-from .training import History, train
+from .solution import InputError
+from .training import (
+    History,
+    check_rows,
+    check_samples,
+    check_targets,
+    check_tensor,
+    check_width,
+    labels_as_rows,
+    numbers,
+    train,
+    whole,
+)
 
 # ---- activations ----------------------------------------------------------------------------------------------------
 
@@ -520,16 +530,16 @@ class FenchelLiftedNetwork(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.head = head
         self.activations = (*activations, ACTIVATIONS[HEADS[head]])
-        self.multipliers = _numbers("multipliers", multipliers, len(layers) - 1, positive=True)
-        self.anchors = None if anchors is None else _numbers("anchors", anchors, len(layers), positive=False)
-        (self.decay,) = _numbers("decay", decay, 1, positive=False)
-        (self.dual_step,) = _numbers("dual_step", dual_step, 1, positive=False)
-        (self.anchor_growth,) = _numbers("anchor_growth", anchor_growth, 1, positive=True)
-        (self.inertia,) = _numbers("inertia", inertia, 1, positive=False)
+        self.multipliers = numbers("multipliers", multipliers, len(layers) - 1, positive=True)
+        self.anchors = None if anchors is None else numbers("anchors", anchors, len(layers), positive=False)
+        (self.decay,) = numbers("decay", decay, 1, positive=False)
+        (self.dual_step,) = numbers("dual_step", dual_step, 1, positive=False)
+        (self.anchor_growth,) = numbers("anchor_growth", anchor_growth, 1, positive=True)
+        (self.inertia,) = numbers("inertia", inertia, 1, positive=False)
         if self.inertia >= 1:
             raise InputError(f"inertia is {inertia:g}: expected a number from 0 up to, but not including, 1")
         for name, value in (("x_steps", x_steps), ("w_steps", w_steps), ("alternations", alternations)):
-            _whole(name, value)
+            whole(name, value)
         self.x_steps, self.w_steps, self.alternations = x_steps, w_steps, alternations
         self.history = History()
         self._generator = torch.Generator().manual_seed(seed).get_state()
@@ -656,11 +666,11 @@ class FenchelLiftedNetwork(nn.Module):
         if validation is not None and not (isinstance(validation, Sequence) and len(validation) == 2):
             raise TypeError(f"validation is a {type(validation).__name__}: expected a pair, (X, y)")
         held_out = None if validation is None else self._checked(*validation, name="validation")
-        _whole("epochs", epochs)
-        _whole("workers", workers)
+        whole("epochs", epochs)
+        whole("workers", workers)
         if batch_size is not None:
-            _whole("batch_size", batch_size)
-        _numbers("tol", tol, 1, positive=False)
+            whole("batch_size", batch_size)
+        numbers("tol", tol, 1, positive=False)
         data = [*_fingerprint(X), *_fingerprint(T), (len(X), 0.0, 0.0), (batch_size or 0, 0.0, 0.0)]
         if not _same(data, self._data):
             if self._data:
@@ -872,65 +882,35 @@ class FenchelLiftedNetwork(nn.Module):
 
     def _samples(self, name: str, X: Tensor) -> Tensor:
         """Return X if the network can take it; raise the error that says why not."""
-        if not isinstance(X, Tensor):
-            raise TypeError(f"{name} is a {type(X).__name__}: expected a torch tensor; torch.as_tensor makes one")
-        weight = self.layers[0].core.weight
-        if X.dtype != weight.dtype or X.device != weight.device:
-            raise TypeError(
-                f"{name} is {X.dtype} on {X.device}: expected {weight.dtype} on {weight.device}, as the network is; "
-                "call .to() on one of them"
-            )
         first = self.layers[0]
-        if not first.is_conv and not len(first.before) and (X.dim() != 2 or X.shape[1] != first.core.in_features):
-            raise InputError(
-                f"{name} has shape {tuple(X.shape)}: expected (samples, {first.core.in_features}), the inputs of the "
-                "first layer"
-            )
+        check_tensor(name, X, first.core.weight)
+        if not first.is_conv and not len(first.before):
+            check_width(name, X, first.core.in_features)
         try:
             x = X[:1].to("meta")
             for layer in self.layers:
                 x = copy.deepcopy(layer).to("meta")(x)
         except (RuntimeError, IndexError) as error:
             raise InputError(f"{name} has shape {tuple(X.shape)}, which the layers cannot take: {error}") from None
-        if len(X) == 0:
-            raise InputError(f"{name} has no samples: expected at least one")
-        if not math.isfinite(float(X.sum())):
-            raise_not_finite(name, X)
-        return X
+        return check_samples(name, X)
 
     def _checked(self, X: Tensor, y: Tensor, name: str = "") -> tuple[Tensor, Tensor]:
         """Return X and the targets as rows; raise the error that names what does not fit."""
         names = (f"{name} X", f"{name} y") if name else ("X", "y")
         self._samples(names[0], X)
         outputs = self.layers[-1].core.out_features
-        if not isinstance(y, Tensor):
-            raise TypeError(f"{names[1]} is a {type(y).__name__}: expected a torch tensor; torch.as_tensor makes one")
-        if len(y) != len(X):
-            raise InputError(f"{names[1]} has {len(y)} rows: expected {len(X)}, one for each sample of {names[0]}")
+        check_rows(names, X, y)
         if self.head == "squared":
             if y.dtype != X.dtype:
                 raise TypeError(
                     f"{names[1]} has dtype {y.dtype}: expected {X.dtype}, like {names[0]}, for head='squared'"
                 )
-            if y.shape != (len(X), outputs):
-                raise InputError(f"{names[1]} has shape {tuple(y.shape)}: expected {(len(X), outputs)}")
-            raise_not_finite(names[1], y)
-            return X, y
+            return X, check_targets(names[1], y, outputs)
         if y.dtype != torch.int64:
             raise TypeError(
                 f"{names[1]} has dtype {y.dtype}: expected torch.int64 labels for head='softmax'; call .long()"
             )
-        if y.dim() != 1:
-            raise InputError(f"{names[1]} has shape {tuple(y.shape)}: expected one label for each sample, ({len(X)},)")
-        bad = (y < 0) | (y >= outputs)
-        if bool(bad.any()):
-            index = first_index(bad)
-            raise InputError(
-                f"{names[1]}{list(index)} is {y[index].item()}: expected a label from 0 to {outputs - 1}, since the "
-                f"network has {outputs} outputs",
-                index=index,
-            )
-        return X, F.one_hot(y, outputs).to(X.dtype)
+        return X, labels_as_rows(names[1], y, outputs, X.dtype)
 
 
 def _parse(modules: list[nn.Module]) -> tuple[list[AffineLayer], list[Activation]]:
@@ -979,22 +959,6 @@ def _parse(modules: list[nn.Module]) -> tuple[list[AffineLayer], list[Activation
     return [*layers, AffineLayer(copy.deepcopy(before), copy.deepcopy(core))], activations
 
 
-def _numbers(name: str, value: float | Sequence[float], count: int, *, positive: bool) -> list[float]:
-    """Return ``count`` numbers from one or as many; raise the error that names the one that cannot be."""
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    numbers = list(value) if several else [value] * count
-    if len(numbers) != count:
-        raise InputError(f"{name} has {len(numbers)} entries: expected one number, or {count} of them")
-    for i, number in enumerate(numbers):
-        where = f"{name}[{i}]" if several else name
-        if not isinstance(number, (int, float)) or isinstance(number, bool):
-            raise TypeError(f"{where} is a {type(number).__name__}: expected a number")
-        if not math.isfinite(number) or number < 0 or (positive and number == 0):
-            kind = "a positive number" if positive else "a finite number that is not negative"
-            raise InputError(f"{where} is {number:g}: expected {kind}", index=(i,) if several else None)
-    return [float(number) for number in numbers]
-
-
 def _fingerprint(t: Tensor) -> list[tuple[float, float, float]]:
     """Return two sums that tell samples from others, also in another order; each with its size and its dtype's eps."""
     t = t.flatten(1)
@@ -1012,10 +976,3 @@ def _same(data: list[tuple[float, float, float]], old: list[tuple[float, float, 
         abs(a - b) <= 2 * max(size, other) * (1e-14 if eps == was else max(eps, was))
         for (a, size, eps), (b, other, was) in zip(data, old, strict=True)
     )
-
-
-def _whole(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} is a {type(value).__name__}: expected a whole number")
-    if value < 1:
-        raise InputError(f"{name} is {value}: expected at least 1")

@@ -1,4 +1,4 @@
-"""What every trainer shares: the record of a run, its progress, its interruption and its end.
+"""What every trainer shares: the record of a run, its progress, its interruption and its end, and the checks of input.
 
 A trainer works in steps, a step being what must be done whole: a batch, or one sweep over all data. It supplies two
 functions. ``advance()`` computes a step without changing anything and returns a function that puts it into place;
@@ -13,11 +13,15 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .projection import raise_not_finite
+from .solution import InputError, first_index
 
 DIVERGED = 10.0
 """A run whose loss is this many times the loss it began with has diverged."""
@@ -254,3 +258,89 @@ def line(row: dict[str, float], wanted: int) -> str:
     """
     parts = [f"{name} {value:.4g}" for name, value in row.items() if name not in ("pass", "seconds")]
     return f"pass {row['pass']}/{wanted}: " + ", ".join([*parts, f"{row['seconds']:.1f} s"])
+
+
+# ---- input -----------------------------------------------------------------------------------------------------------
+
+
+def numbers(name: str, value: float | Sequence[float], count: int, *, positive: bool) -> list[float]:
+    """Return ``count`` numbers from one or as many; raise the error that names the one that cannot be."""
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    numbers = list(value) if several else [value] * count
+    if len(numbers) != count:
+        raise InputError(f"{name} has {len(numbers)} entries: expected one number, or {count} of them")
+    for i, number in enumerate(numbers):
+        where = f"{name}[{i}]" if several else name
+        if not isinstance(number, (int, float)) or isinstance(number, bool):
+            raise TypeError(f"{where} is a {type(number).__name__}: expected a number")
+        if not math.isfinite(number) or number < 0 or (positive and number == 0):
+            kind = "a positive number" if positive else "a finite number that is not negative"
+            raise InputError(f"{where} is {number:g}: expected {kind}", index=(i,) if several else None)
+    return [float(number) for number in numbers]
+
+
+def whole(name: str, value: int) -> None:
+    """Raise the error that says why a value is no whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is a {type(value).__name__}: expected a whole number")
+    if value < 1:
+        raise InputError(f"{name} is {value}: expected at least 1")
+
+
+def check_tensor(name: str, X: Tensor, weight: Tensor) -> None:
+    """Raise the error that says why samples do not go with a network that has this weight."""
+    if not isinstance(X, Tensor):
+        raise TypeError(f"{name} is a {type(X).__name__}: expected a torch tensor; torch.as_tensor makes one")
+    if X.dtype != weight.dtype or X.device != weight.device:
+        raise TypeError(
+            f"{name} is {X.dtype} on {X.device}: expected {weight.dtype} on {weight.device}, as the network is; "
+            "call .to() on one of them"
+        )
+
+
+def check_width(name: str, X: Tensor, inputs: int) -> None:
+    """Raise the error that says which shape a first layer with so many inputs expects."""
+    if X.dim() != 2 or X.shape[1] != inputs:
+        raise InputError(
+            f"{name} has shape {tuple(X.shape)}: expected (samples, {inputs}), the inputs of the first layer"
+        )
+
+
+def check_samples(name: str, X: Tensor) -> Tensor:
+    """Return samples; raise the error that says that there are none, or which number is not finite."""
+    if len(X) == 0:
+        raise InputError(f"{name} has no samples: expected at least one")
+    if not math.isfinite(float(X.sum())):
+        raise_not_finite(name, X)
+    return X
+
+
+def check_rows(names: tuple[str, str], X: Tensor, y: Tensor) -> None:
+    """Raise the error that says why targets do not go with the samples."""
+    if not isinstance(y, Tensor):
+        raise TypeError(f"{names[1]} is a {type(y).__name__}: expected a torch tensor; torch.as_tensor makes one")
+    if len(y) != len(X):
+        raise InputError(f"{names[1]} has {len(y)} rows: expected {len(X)}, one for each sample of {names[0]}")
+
+
+def labels_as_rows(name: str, y: Tensor, outputs: int, dtype: torch.dtype) -> Tensor:
+    """Return int64 labels as rows of 0 and 1; raise the error that names the one that is no label."""
+    if y.dim() != 1:
+        raise InputError(f"{name} has shape {tuple(y.shape)}: expected one label for each sample, ({len(y)},)")
+    bad = (y < 0) | (y >= outputs)
+    if bool(bad.any()):
+        index = first_index(bad)
+        raise InputError(
+            f"{name}{list(index)} is {y[index].item()}: expected a label from 0 to {outputs - 1}, since the network "
+            f"has {outputs} outputs",
+            index=index,
+        )
+    return F.one_hot(y, outputs).to(dtype)
+
+
+def check_targets(name: str, y: Tensor, outputs: int) -> Tensor:
+    """Return targets of a squared loss; raise the error that says which shape or number was expected."""
+    if y.shape != (len(y), outputs):
+        raise InputError(f"{name} has shape {tuple(y.shape)}: expected {(len(y), outputs)}")
+    raise_not_finite(name, y)
+    return y
