@@ -17,7 +17,7 @@ from tests.results import group_sparse_published as published
 from . import measure, page
 from .area import Area, Pass
 from .measure import OWN, of
-from .page import figure, over_floor, table
+from .page import figure, over_floor
 
 FLOOR = "ProxSGD, one epoch"
 PEER = "released schedule"
@@ -166,17 +166,6 @@ def goal(case: dict) -> float | None:
     return GOALS.get(case["hidden"])
 
 
-def growth(record: dict) -> list[str]:
-    """Return the fitted exponents."""
-    rows = []
-    for name, sizes in GROWTH.items():
-        chosen = [case for case in record["growth"] if case["grows"] == name]
-        fitted = [measure.slope(sizes, [of(case, tool)["step_ms"] for case in chosen]) for tool in (OWN, FLOOR)]
-        ends = [figure(of(case, OWN)["step_ms"]) for case in (chosen[0], chosen[-1])]
-        rows.append([name, f"{sizes[0]} to {sizes[-1]}", *ends, *map(figure, fitted)])
-    return table(["grows", "from, to", "ms at the first", "ms at the last", "our exponent", "ProxSGD"], rows)
-
-
 def section(record: dict) -> list[str]:
     """Return the section's text and tables."""
     case = record["cases"][0]
@@ -200,7 +189,7 @@ def section(record: dict) -> list[str]:
         "### How far from the floor",
         "",
         f"One epoch of ProxSGD takes {figure(floor['step_ms'])} ms: all of our training takes"
-        f" {figure(over_floor(floor))} times as long. An epoch reaches nothing near that objective.",
+        f" {figure(over_floor(floor))} times as long.",
         "",
         "### How the time grows",
         "",
@@ -208,7 +197,7 @@ def section(record: dict) -> list[str]:
         " Depth is counted in hidden layers of 20 units. An exponent of 1 means: ten times the size, ten times the"
         " time.",
         "",
-        *growth(record),
+        *page.growth(record, GROWTH, FLOOR, "ProxSGD"),
     ]
 
 

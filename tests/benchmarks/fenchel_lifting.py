@@ -18,7 +18,7 @@ from tests.results import fenchel_published as published
 from . import measure, page
 from .area import Area, Pass
 from .measure import OWN, of
-from .page import figure, over_floor, table
+from .page import figure, over_floor
 
 FLOOR = "SGD, one step"
 PEER = "published solver (L-BFGS-B)"
@@ -182,17 +182,6 @@ def goal(case: dict) -> float | None:
     return GOALS.get(case["widths"][1])
 
 
-def growth(record: dict) -> list[str]:
-    """Return the fitted exponents."""
-    rows = []
-    for name, sizes in GROWTH.items():
-        chosen = [case for case in record["growth"] if case["grows"] == name]
-        fitted = [measure.slope(sizes, [of(case, tool)["step_ms"] for case in chosen]) for tool in (OWN, FLOOR)]
-        ends = [figure(of(case, OWN)["step_ms"]) for case in (chosen[0], chosen[-1])]
-        rows.append([name, f"{sizes[0]} to {sizes[-1]}", *ends, *map(figure, fitted)])
-    return table(["grows", "from, to", "ms at the first", "ms at the last", "our exponent", "SGD"], rows)
-
-
 def section(record: dict) -> list[str]:
     """Return the section's text and tables."""
     case = record["cases"][0]
@@ -223,7 +212,7 @@ def section(record: dict) -> list[str]:
         "One batch of noise; 300 hidden units, one hidden layer and 500 samples, but for what grows. Depth is counted"
         " in hidden layers of 100 units. An exponent of 1 means: ten times the size, ten times the time.",
         "",
-        *growth(record),
+        *page.growth(record, GROWTH, FLOOR, "SGD"),
         "A batch longer than the inputs are wide changes the side on which the weights' factor is found. So the time"
         " per batch never grows with the cube of the batch.",
         "",

@@ -5,7 +5,8 @@ import statistics
 from pathlib import Path
 
 from . import area as areas
-from .measure import lower_quartile
+from . import measure
+from .measure import OWN, lower_quartile, of
 
 PAGE = Path("book") / "benchmarks.md"
 
@@ -54,6 +55,17 @@ def verdicts(record: dict) -> list[str]:
         f"{count} of {len(rows)} goals are met.",
         "",
     ]
+
+
+def growth(record: dict, sizes: dict[str, tuple[int, ...]], floor: str, beside: str) -> list[str]:
+    """Return the fitted exponents of our time and the floor's, for each size that grows."""
+    rows = []
+    for name, grown in sizes.items():
+        chosen = [case for case in record["growth"] if case["grows"] == name]
+        fitted = [measure.slope(grown, [of(case, tool)["step_ms"] for case in chosen]) for tool in (OWN, floor)]
+        ends = [figure(of(case, OWN)["step_ms"]) for case in (chosen[0], chosen[-1])]
+        rows.append([name, f"{grown[0]} to {grown[-1]}", *ends, *map(figure, fitted)])
+    return table(["grows", "from, to", "ms at the first", "ms at the last", "our exponent", beside], rows)
 
 
 def not_run(record: dict) -> list[str]:
