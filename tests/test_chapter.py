@@ -17,19 +17,6 @@ CHAPTER = Path(__file__).resolve().parents[1] / "book" / "projection-layers.ipyn
 BOUND = 30.0  # stands for "no bound" where a solver wants one
 
 
-@pytest.fixture(scope="module")
-def scratch():
-    """Return the names that the chapter's cell "scratch" defines."""
-    cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
-    (source,) = ["".join(cell["source"]) for cell in cells if cell["id"] == "scratch"]
-    names = {"torch": torch}
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    exec(compile(source, "scratch", "exec"), names)
-    yield names
-    torch.set_default_dtype(before)
-
-
 def nearest(y, A, b, G, h):
     """Return the nearest point of {Ax = b, Gx <= h} by an interior-point method that knows nothing of this book."""
     n = len(y)

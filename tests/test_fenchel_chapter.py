@@ -1,6 +1,5 @@
 """The chapter on Fenchel lifting: its theorems and its code from scratch, against what knows nothing of them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.testing import assert_close
 from lablib import FenchelLiftedNetwork, fenchel_gap
 
 CHAPTER = Path(__file__).resolve().parents[1] / "book" / "fenchel-lifting.ipynb"
+pytestmark = pytest.mark.usefixtures("double")
 SLOPE = 0.2
 PHI = {
     "relu": torch.relu,
@@ -24,25 +24,6 @@ PHI = {
 }
 LIPSCHITZ = {"relu": 1.0, "leaky_relu": 1.0, "sigmoid": 0.25, "tanh": 1.0}
 every_activation = pytest.mark.parametrize("name", PHI)
-
-
-@pytest.fixture(autouse=True)
-def double():
-    """Work as the chapter does."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
-@pytest.fixture(scope="module")
-def scratch():
-    """Return the names that the chapter's cell "scratch" defines."""
-    cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
-    (source,) = ["".join(cell["source"]) for cell in cells if cell["id"] == "scratch"]
-    names = {"torch": torch}
-    exec(compile(source, "scratch", "exec"), names)
-    return names
 
 
 def random(*shape, seed=0):

@@ -1,7 +1,5 @@
 """The chapter on polyhedra: its search from scratch against an interior-point method and a linear program."""
 
-import itertools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +10,6 @@ from reference import quadratic_program
 from scipy.optimize import linprog
 
 CHAPTER = Path(__file__).resolve().parents[1] / "book" / "polyhedra.ipynb"
-
-
-@pytest.fixture(scope="module")
-def scratch():
-    """Return the names that the chapter's cell "scratch" defines."""
-    cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
-    (source,) = ["".join(cell["source"]) for cell in cells if cell["id"] == "scratch"]
-    names = {"torch": torch, "itertools": itertools}
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    exec(compile(source, "scratch", "exec"), names)
-    yield names
-    torch.set_default_dtype(before)
 
 
 @pytest.mark.parametrize("equations", [0, 2])

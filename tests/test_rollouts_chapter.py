@@ -1,6 +1,5 @@
 """The chapter on Frank-Wolfe rollouts: its code from scratch, its theorems by numbers, and its widget beside lablib."""
 
-import json
 from pathlib import Path
 
 import clarabel
@@ -15,19 +14,6 @@ import lablib
 from lablib.teaching import rollout
 
 CHAPTER = Path(__file__).resolve().parents[1] / "book" / "frank-wolfe-rollouts.ipynb"
-
-
-@pytest.fixture(scope="module")
-def scratch():
-    """Return the names that the chapter's cell "scratch" defines."""
-    cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
-    (source,) = ["".join(cell["source"]) for cell in cells if cell["id"] == "scratch"]
-    names = {"torch": torch}
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    exec(compile(source, "scratch", "exec"), names)
-    yield names
-    torch.set_default_dtype(before)
 
 
 def problem(seed, n=6, share=0.4):

@@ -13,26 +13,8 @@ from tests.results import saddle_point_xor as xor
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTER = ROOT / "book" / "saddle-point-lagrangian.ipynb"
+pytestmark = pytest.mark.usefixtures("double")
 LINKS = ("identity", "sigmoid", "tanh", "softmax", "relu", "exp")
-
-
-@pytest.fixture(autouse=True)
-def double():
-    """Work as the chapter does."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
-@pytest.fixture(scope="module")
-def scratch():
-    """Return the names that the chapter's cell "scratch" defines."""
-    cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
-    (source,) = ["".join(cell["source"]) for cell in cells if cell["id"] == "scratch"]
-    names = {"torch": torch, "np": np}
-    exec(compile(source, "scratch", "exec"), names)
-    return names
 
 
 def conjugate(link, v):
