@@ -172,12 +172,20 @@ def fenchel_gap(v: Tensor, u: Tensor, activation: str = "relu", *, slope: float 
     broadcast; the result has their shape, but for softmax, which sums over the last dimension. ``activation``: relu,
     leaky_relu (with ``slope``), sigmoid, tanh, softmax or identity. Where phi cannot reach v the gap is inf. With L the
     Lipschitz constant of phi (1; sigmoid 1/4, softmax 1/2), ``|v - phi(u)|^2 / (2 L) <= B``. Raises InputError for an
-    unknown activation. Source: chapter "Fenchel lifting".
+    unknown activation and for shapes that do not broadcast, TypeError for what is no tensor. Source: chapter "Fenchel
+    lifting".
 
     >>> fenchel_gap(torch.tensor([0.0, 1.0, 1.0]), torch.tensor([-3.0, -3.0, 1.0])).tolist()
     [0.0, 3.5, 0.0]
     """
     phi = _activation(activation, slope, tuple(ACTIVATIONS))
+    for name, t in (("v", v), ("u", u)):
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{name} is a {type(t).__name__}: expected a torch tensor; torch.as_tensor makes one")
+    try:
+        torch.broadcast_shapes(v.shape, u.shape)
+    except RuntimeError:
+        raise InputError(f"v has shape {tuple(v.shape)} and u {tuple(u.shape)}: expected ones that broadcast") from None
     gap, outside = phi.gap(v, u), (v < phi.lower) | (v > phi.upper)
     if activation == "softmax":
         gap = gap.squeeze(-1)

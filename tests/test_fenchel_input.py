@@ -47,6 +47,7 @@ def changed(t, index, value):
         (lambda: network(inertia=1.0), "inertia is 1: expected a number from 0 up to, but not including, 1"),
         (lambda: network(x_steps=0), "x_steps is 0: expected at least 1"),
         (lambda: fenchel_gap(X, X, "step"), "activation is 'step': expected one of relu, .*, softmax, identity"),
+        (lambda: fenchel_gap(X, X[:, :2]), r"v has shape \(6, 3\) and u \(6, 2\): expected ones that broadcast"),
     ],
 )
 def test_what_cannot_be_built_is_refused_at_once(build, says):
@@ -66,6 +67,7 @@ def test_what_cannot_be_built_is_refused_at_once(build, says):
         (lambda: network().fit(X, Y.double()), r"y has dtype torch.float64: expected torch.int64 labels .* \.long\(\)"),
         (lambda: network(head="squared").fit(X, Y), "y has dtype torch.int64: expected torch.float64, like X"),
         (lambda: network().predict(X.float()), "X is torch.float32"),
+        (lambda: fenchel_gap(0.5, X), "v is a float: expected a torch tensor"),
         (lambda: network().fit(X, Y, validation=X), r"validation is a Tensor: expected a pair, \(X, y\)"),
     ],
 )
