@@ -191,5 +191,5 @@ def test_a_record_is_whole_right_and_not_about_somebodys_machine(name):
     assert len(record["summary"]) == sum(area.goal(case) is not None for case in planned) > 0
     assert record["environment"]["versions"]["torch"]
     assert record["environment"]["processor"]
-    assert record["processes"] == next(one.processes for one in area.passes if one.key == "cases")
+    assert record["processes"] == 5
     assert not any(sign in text for sign in ("/home", "/root", "/tmp", "/work", "://"))
