@@ -57,12 +57,14 @@ def test_search_finds_a_word(open_page, site):
     page = open_page(site + FRONT)
     visit = Visit()
     listen(page, urlsplit(site).netloc, visit)
+    page.wait_for_load_state("networkidle")
     page.keyboard.press("Control+k")
     page.locator("#pst-search-dialog input[type=search]").fill(word)
     page.keyboard.press("Enter")
     page.wait_for_url("**/search.html?q=*")
     found = page.locator(f'#search-results li a[href*="{target}"]').first
     found.wait_for()
+    page.wait_for_load_state("networkidle")  # whoever leaves a page that still loads aborts its last requests
     assert word in page.locator("#search-results").inner_text().lower()
     found.click()
     page.wait_for_url(f"**/{target}*")
