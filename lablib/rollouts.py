@@ -53,6 +53,7 @@ SOFT = "the softmax stops on the objective's change; how far from the minimum it
 SHARE = 0.02  # a gap of a larger share of the linear term's size certifies nothing, whatever the default tolerance
 FIRST = 6  # accelerated steps before the first Newton rounds: they cost less than the rounds that they spare
 FRESH = 64  # after so many steps point and gradient are computed anew, so that rounding does not add up
+PART = 1 << 16  # numbers of a matrix that are cast together: they stay in the cache
 LOOK = 16  # off the CPU the host looks after so many steps whether all rows are done
 
 
@@ -490,7 +491,28 @@ class _Quadratic:
 
 def _times(P: Tensor, x: Tensor) -> Tensor:
     """Multiply symmetric matrices with vectors, as rows: ten times faster on a CPU than the product with columns."""
+    if P.dtype is not x.dtype:
+        return _times_in_parts(P, x)
     return x @ P if P.dim() == 2 else (x.unsqueeze(-2) @ P).squeeze(-2)
+
+
+def _times_in_parts(P: Tensor, x: Tensor) -> Tensor:
+    """Multiply in the dtype of x, where P has another, P (n, n) or (B, n, n) and x (B, n).
+
+    P is cast in parts: to be handed out memory for the whole of it in float64 takes longer than to multiply.
+    """
+    n = x.shape[-1]
+    groups, of = (P.unsqueeze(0), x.unsqueeze(0)) if P.dim() == 2 else (P, x.unsqueeze(-2))
+    size = PART if x.device.type == "cpu" else groups.numel() + 1
+    some = min(len(groups), max(1, size // (n * n + 1)))
+    rows = min(n, max(1, size // (some * n + 1)))
+    out, kept = torch.zeros_like(of), x.new_empty(some, rows, n)
+    for i in range(0, len(groups), some):
+        for j in range(0, n, rows):
+            part = groups[i : i + some, j : j + rows]
+            part = kept[: part.shape[0], : part.shape[1]].copy_(part)
+            out[i : i + some].baddbmm_(of[i : i + some, :, j : j + rows], part)
+    return out.view(x.shape)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -938,7 +960,7 @@ class _Face:
     padded to the largest of them, and solved by one Cholesky factor each.
     """
 
-    def __init__(self, P: Tensor, free: Tensor, row: Tensor, known: _Known | None = None):
+    def __init__(self, P: Tensor, free: Tensor, row: Tensor, factor: Tensor | None = None):
         self.P, self.groups = P, []
         free, row = free.to(P.dtype), row.to(P.dtype)
         self.singular = torch.zeros(free.shape[:-1], dtype=torch.bool, device=free.device)
@@ -951,10 +973,10 @@ class _Face:
             every = len(group) == len(sizes)
             rows = None if every else torch.tensor(sorted(group), device=free.device)
             parts = (free, row) if every else (free[rows], row[rows])
-            self._group(rows, *parts, min(size, n), known if size > n else None)
+            self._group(rows, *parts, min(size, n), factor if size > n else None)
 
-    def _group(self, rows, free, row, size, known):
-        """Factor the faces of some rows, None for all; ``known`` holds the factor of all of P, where that is wanted."""
+    def _group(self, rows, free, row, size, factor):
+        """Factor the faces of some rows, None for all; ``factor`` is that of all of P, where that is wanted."""
         n, tied = free.shape[-1], False
         if size == n:
             index, M = None, self.P if self.P.dim() == 2 else _some(self.P, rows)
@@ -962,7 +984,7 @@ class _Face:
             index = free.argsort(dim=-1, descending=True, stable=True)[:, :size]
             M = self._gather(rows, index)
             free, row = free.gather(-1, index), row.gather(-1, index)
-        if known is None:
+        if factor is None:
             M = M.expand(len(free), size, size).clone() if index is None else M
             if bool((free == 0).any()):
                 M.mul_(free.unsqueeze(-1)).mul_(free.unsqueeze(-2)).diagonal(dim1=-2, dim2=-1).add_(1 - free)
@@ -975,15 +997,15 @@ class _Face:
                 M.baddbmm_(lift.unsqueeze(-1), lift.unsqueeze(-2))
             factor = torch.linalg.cholesky_ex(M)[0]
         else:
-            factor, M = (t if t.dim() == 2 else _some(t, rows) for t in (known.factor, known.wide))
+            factor = factor if factor.dim() == 2 else _some(factor, rows)
         # A pivot that is rounding, or NaN after a pivot that was not positive, tells that P is singular on the face.
         pivot, largest = factor.diagonal(dim1=-2, dim2=-1).square(), M.diagonal(dim1=-2, dim2=-1).amax(-1)
         bad = ~(pivot.amin(-1) > 8 * size * torch.finfo(factor.dtype).eps * largest)
         if bool(bad.any()):
             self.singular[slice(None) if rows is None else rows] = bad
-            factor, M = (torch.where(bad[..., None, None], torch.eye(size).to(t), t) for t in (factor, M))
+            factor = torch.where(bad[..., None, None], torch.eye(size).to(factor), factor)
         normal = _solved(row, factor) if tied else None
-        self.groups.append((rows, index, free, row, factor, M, normal))
+        self.groups.append((rows, index, free, row, factor, normal))
 
     def _gather(self, rows, index):
         """Return the entries of P at ``index`` in both dimensions: whole rows first, which are copied fast."""
@@ -996,14 +1018,21 @@ class _Face:
         picked = self.P.reshape(-1, n).index_select(0, at.reshape(-1)).view(count, size, n)
         return picked.gather(-1, index.unsqueeze(-2).expand(count, size, size))
 
-    def solve(self, v: Tensor, refine: bool = True) -> Tensor:
-        """Return the u of each row of v, shape (..., B, n); 0 off the face and where P is singular on it.
+    def refined(self, v: Tensor) -> Tensor:
+        """Return ``solve(v)``, for float32 corrected by a residual in float64: that gives digits back to a poor P."""
+        if v.dtype is torch.float64:
+            return self.solve(v)
+        wide = v.double()
+        u = self.solve(wide)
+        return (u + self.solve(wide - _times(self.P, u))).to(v.dtype)
 
-        ``refine``: for float32, correct by a residual in float64, which gives back the digits that P's condition costs.
+    def solve(self, v: Tensor) -> Tensor:
+        """Return the u of each row of v, shape (B, n); 0 off the face and where P is singular on it.
+
         A float64 v over a float32 factor is solved once: whoever has the residual in float64 asks again.
         """
         out = torch.zeros_like(v)
-        for rows, index, free, row, factor, M, normal in self.groups:
+        for rows, index, free, row, factor, normal in self.groups:
             r = v if rows is None else v[..., rows, :]
             place = None if index is None else index.expand(*r.shape[:-1], index.shape[-1])
             r = r if index is None else r.gather(-1, place)
@@ -1011,8 +1040,6 @@ class _Face:
                 r = r - row * (_dot(row, r) / _dot(row, row).clamp(min=torch.finfo(row.dtype).tiny))
             r = free * r
             u = _on_row(r.to(factor.dtype), row, factor, normal)
-            if refine and v.dtype is torch.float32:
-                u = u + _on_row((r.double() - _times(M.double(), u.double())).float(), row, factor, normal)
             u = (free * u).to(v.dtype)
             if index is None and rows is None:
                 out = u
@@ -1032,13 +1059,13 @@ class _Face:
             rows = torch.arange(len(kept), device=kept.device) if rows is None else rows
             here = kept[rows]
             if bool(here.any()):
-                index, free, row, factor, M, normal = parts
+                index, free, row, factor, normal = parts
                 if factor.dim() == 3 and 2 * int(here.sum()) >= len(here):  # cheaper than to copy the matrices
                     groups.append((names[rows], index, free * here.unsqueeze(-1), *parts[2:]))
                     continue
                 index, free, row, normal = (None if t is None else t[here] for t in (index, free, row, normal))
-                factor, M = (t if t.dim() == 2 else _some(t, here) for t in (factor, M))
-                groups.append((names[rows[here]], index, free, row, factor, M, normal))
+                factor = factor if factor.dim() == 2 else _some(factor, here)
+                groups.append((names[rows[here]], index, free, row, factor, normal))
         return groups
 
 
@@ -1085,9 +1112,9 @@ class _FaceSearch:
     judged in float64, so that the wrong sign of a multiplier is not hidden by rounding.
     """
 
-    def __init__(self, P, q, s, known, rule):
+    def __init__(self, P, q, s, factor, rule):
         self.rule, self.whole_batch = rule, (_Quadratic(P, q), s)
-        self.P, self.q, self.s, self.known, self.wide = P, q, s, known, known.wide
+        self.P, self.q, self.s, self.factor = P, q, s, factor
         self.names = torch.arange(len(q), device=q.device)
         self.open = torch.ones_like(self.names, dtype=torch.bool)
         self.groups = []
@@ -1122,7 +1149,7 @@ class _FaceSearch:
             self._retire(self.open, self.z, self._face(free, row), self.active, k, solved=False)
         problem, s = self.whole_batch
         face = object.__new__(_Face)
-        face.groups, face.singular = self.groups, self.singular
+        face.P, face.groups, face.singular = problem.P, self.groups, self.singular
         g = problem.gradient(self.x)
         gap = s.gap(self.x - g, self.x)
         if bool(gap.isinf().any()):  # rounding of g along a direction without end
@@ -1135,34 +1162,25 @@ class _FaceSearch:
     def _rounds(self, k):
         """Take Newton rounds while they make progress; retire the rows that they solve.
 
-        In float32 a round costs half the memory traffic of one in float64, so that these come first. Where the face
-        stays the same, the point is polished and judged in float64; if it fails there, the next rounds are in float64.
+        A round costs one factor in the dtype of P. Its point is corrected and judged in float64.
         """
-        x, active = self.z, self.active
-        before, exact, wide = None, self.q.dtype is torch.float64, False
+        x, Px, active, before = self.z, self.Pz, self.active, None
         for _ in range(8 if len(self.names) else 0):
-            objective, s, L = self._terms(wide)
-            x = x.to(objective.q.dtype)
-            free, row = s.frame(x, active)
-            face = self._face(free, row)
-            z = x + face.solve(-objective.gradient(x), refine=False)
-            x, now = s.solve_traced(z - objective.gradient(z) / L, "lowest")
-            off = _distance(x, z, self.q, L)
-            right = self.open & ~face.singular & (off <= SETTLED)
-            if not exact:
-                free_now, row_now = s.frame(x, now)
-                same = ((free == free_now) & (row == row_now)).all(-1)
-                claimed = self.open & ~face.singular & (same | (off <= 32 * torch.finfo(torch.float32).eps))
-                if bool(claimed.any()):
-                    z, solved = self._polish(claimed, z, face, active)
-                    right, wide = right & wide | solved, wide or bool((claimed & ~solved).any())
+            _, s, L = self._terms()
+            face = self._face(*self.s.frame(x, active))
+            z = (x + face.solve(-(Px + self.q))).double()
+            z, g = self._corrected(s.face_map(z, _cast(active, z.dtype)), face, self.open & ~face.singular)
+            far, now = s.solve_traced(z - g / L, "lowest")
+            off = _distance(far, z, self.q, L)
             worth = off <= 1 if before is None else off <= 0.5 * before
-            stay = self._retire(right, z, face, active, k)
+            stay = self._retire(self.open & ~face.singular & (off <= SETTLED), z, face, active, k)
             if len(self.names) == 0:
                 return
-            x, active, before, worth = x[stay], _pick(now, stay), off[stay], worth[stay]
+            x, active, before, worth = far[stay].to(self.q.dtype), _pick(now, stay), off[stay], worth[stay]
+            active = _cast(active, self.q.dtype)
             if not bool((worth & self.open).any()):
                 break
+            Px = _times(self.P, x)
         if len(self.names):
             self._go_on_from(x.double(), k)
 
@@ -1173,55 +1191,45 @@ class _FaceSearch:
     def _without_the_set(self):
         """Retire the rows whose unconstrained minimiser is inside the set; the others begin at its projection."""
         free = torch.ones_like(self.q)
-        face = _Face(self.P, free, 0 * free, self.known)
-        z = face.solve(-self.q, refine=False)
+        face = _Face(self.P, free, 0 * free, self.factor)
+        z = face.solve(-self.q)
         x, self.active = self.s.solve_traced(z, "lowest")
-        self._restart(torch.ones_like(self.L, dtype=torch.bool), x, _times(self.P, x))
+        Px = _times(self.P, x)
+        self._restart(torch.ones_like(self.L, dtype=torch.bool), x, Px)
+        g = Px + self.q
+        Pg = _times(self.P, g)
+        curve = _dot(g, Pg)
+        steep = 1.2 * _dot(Pg, Pg) / torch.where(curve > 0, curve, 1.0)  # a mean of eigenvalues, most of large ones
+        self.L = torch.maximum(self.L, torch.where(steep.isfinite(), steep, 0.0))
         inside = _is_plain(*self.s.frame(x, self.active)) & ~face.singular
         if not bool(inside.any()):
             return
-        objective, s, L = self._terms(wide=True)
-        z = z.double()
-        for _ in range(3):
-            z, fine = self._corrected(z, face, objective, inside)
-            if fine:
-                break
-        off = _distance(z - objective.gradient(z) / L, z, self.q, L)
+        _, s, L = self._terms()
+        z, g = self._corrected(z.double(), face, inside)
+        off = _distance(z - g / L, z, self.q, L)
         inside = inside & (off <= SETTLED) & (s.violation(z) == 0)
         self._retire(inside, z, face, self.active, 0)
 
-    def _polish(self, rows, z, face, active):
-        """Polish some rows in float64 on their face; return the points, and which are surely solved.
-
-        They are feasible, and their gap is rounding: of first order in a multiplier of the wrong sign, it hides none.
-        """
-        objective, s, L = self._terms(wide=True)
-        z = s.face_map(z.double(), _cast(active, torch.float64))
+    def _corrected(self, z, face, rows):
+        """Return z, corrected along its face until the next correction would be nothing, and the gradient there."""
+        q = self.q.double()
+        g = _times(self.P, z) + q
         for _ in range(3):
-            z, fine = self._corrected(z, face, objective, rows)
-            if fine:
-                break
-        g = objective.gradient(z)
-        size = (z.abs() * (g.abs() + objective.q.abs())).sum(-1)
-        length = z.abs().amax(-1) + (objective.q.abs().amax(-1, keepdim=True) / L).squeeze(-1)
-        return z, rows & (s.gap(z - g, z) <= SETTLED * size) & (s.violation(z) <= SETTLED * length)
+            u = torch.where(rows.unsqueeze(-1), face.solve(-g), 0.0)
+            z = z + u
+            # The factor's relative error is that of u to the point; the square of it is left.
+            if bool((u.abs() <= 3e-5 * z.abs().amax(-1, keepdim=True)).all()):
+                return z, g + _times(self.P, u.to(self.P.dtype))  # of so small a u a rounded product is enough
+            g = _times(self.P, z) + q
+        return z, g
 
-    def _corrected(self, z, face, objective, rows):
-        """Return z, corrected along its face, and whether the next correction would be nothing."""
-        u = torch.where(rows.unsqueeze(-1), face.solve(-objective.gradient(z), refine=False), 0.0)
-        z = z + u
-        # The factor's relative error is that of u to the point; the square of it is left.
-        return z, bool((u.abs() <= 3e-5 * z.abs().amax(-1, keepdim=True)).all())
-
-    def _terms(self, wide):
-        """Return the objective, the set and L of the open rows, in float64 if ``wide``."""
-        if not wide or self.q.dtype is torch.float64:
-            return _Quadratic(self.P, self.q), self.s, self.L
-        return _Quadratic(self.wide, self.q.double()), self.s.to(torch.float64), self.L.double()
+    def _terms(self):
+        """Return the objective, the set and L of the open rows, for points in float64."""
+        return _Quadratic(self.P, self.q.double()), self.s.to(torch.float64), self.L.double()
 
     def _go_on_from(self, x, k):
         """Begin the steps where they ended or at x, whichever is lower; retire rows within the tolerance."""
-        wide, s, L = self._terms(wide=True)
+        wide, s, L = self._terms()
         here = self.z.double()
         g, before = wide.gradient(x), wide.gradient(here)
         lower = wide.value(x, g) < wide.value(here, before)
@@ -1241,8 +1249,8 @@ class _FaceSearch:
 
     def _find_endless(self, x, L, gap):
         """Raise for a row with a direction of the set along which f falls without end: P d = 0 and q.d < 0."""
-        wide, s, _ = self._terms(wide=True)
-        values, vectors = torch.linalg.eigh(wide.P)
+        wide, s, _ = self._terms()
+        values, vectors = torch.linalg.eigh(wide.P.double())
         null = vectors * (values.abs() <= 1e-12 * values.abs().amax(-1, keepdim=True)).unsqueeze(-2)
         down = -_times(null @ null.mT, wide.q)
         far = 1e9 * (1 + x.abs().amax(-1, keepdim=True))  # seen from so far away a set is its cone of directions
@@ -1301,7 +1309,7 @@ class _FaceSearch:
             return stay
         self.s, self.q, self.L = _take(self.s, stay), self.q[stay], self.L[stay]
         if self.P.dim() == 3:
-            self.P, self.wide = self.P[stay], self.wide[stay]
+            self.P = self.P[stay]
         for name in ("z", "Pz", "y", "Py", "t"):
             setattr(self, name, getattr(self, name)[stay])
         self.active = _pick(self.active, stay)
@@ -1311,23 +1319,22 @@ class _FaceSearch:
         """Take one step of FISTA with the largest curvature met so far as L."""
         z, active = self.s.solve_traced(self.y - (self.Py + self.q) / self.L, "lowest")
         Pz = _times(self.P, z)
-        d = z - self.y
+        d, move = z - self.y, z - self.z
         square, curve = _dot(d, d), _dot(d, Pz - self.Py)
-        noise = torch.finfo(z.dtype).eps * _dot(z.abs(), Pz.abs())
-        steep = curve > self.L * square * (1 + 1e-3) + noise
-        self.L = torch.where(steep, 1.2 * curve / torch.where(square > 0, square, 1.0), self.L)
-        turn = (_dot(self.y - z, z - self.z) > 0) & ~steep
-        t = torch.where(turn, 1.0, self.t)
+        t = torch.where(_dot(d, move) < 0, 1.0, self.t)
         after = (1 + (1 + 4 * t * t).sqrt()) / 2
-        beta = torch.where(turn, 0.0, (t - 1) / after)
-        # Where L was too small the step does not count: go again from y with the larger one.
-        self.y = torch.where(steep, self.y, z + beta * (z - self.z))
-        self.Py = torch.where(steep, self.Py, Pz + beta * (Pz - self.Pz))
-        self.z, self.Pz = torch.where(steep, self.z, z), torch.where(steep, self.Pz, Pz)
-        self.t = torch.where(steep, self.t, after)
-        parts, old = (a if isinstance(a, tuple) else (a,) for a in (active, self.active))
-        parts = tuple(torch.where(steep, a, b) for a, b in zip(old, parts, strict=True))
-        self.active = parts if isinstance(active, tuple) else parts[0]
+        beta = (t - 1) / after
+        new = {"y": z + beta * move, "Py": Pz + beta * (Pz - self.Pz), "z": z, "Pz": Pz, "t": after}
+        steep = curve > self.L * square * (1 + 1e-3)
+        if z.device.type != "cpu" or bool(steep.any()):
+            # Where L was too small the step does not count: go again from y with the larger one.
+            steep = steep & (curve > self.L * square + torch.finfo(z.dtype).eps * _dot(z.abs(), Pz.abs()))
+            self.L = torch.where(steep, 1.2 * curve / torch.where(square > 0, square, 1.0), self.L)
+            new = {name: torch.where(steep, getattr(self, name), value) for name, value in new.items()}
+            parts, old = (a if isinstance(a, tuple) else (a,) for a in (active, self.active))
+            parts = tuple(torch.where(steep, a, b) for a, b in zip(old, parts, strict=True))
+            active = parts if isinstance(active, tuple) else parts[0]
+        self.__dict__.update(new, active=active)
 
 
 def _pick(active, rows):
@@ -1363,7 +1370,7 @@ def _solve(P: Tensor, q: Tensor, s: ConvexSet, rule: _Rule, call: _Call):
     s._check_data()
     face = None
     if rule.variant == "exact":
-        x, call.active, face, info = _FaceSearch(P, q, s, known, rule).run()
+        x, call.active, face, info = _FaceSearch(P, q, s, known.factor, rule).run()
     else:
         if rule.smoothness is None and rule.line_search == "short":
             rule.smoothness = torch.linalg.eigvalsh(P.detach()).amax(-1)
@@ -1394,15 +1401,15 @@ def _first_point(s, q, variant):
 
 
 class _Known:
-    """What is known of a P that passed the checks: its factor, where it is definite, and P in float64.
+    """What is known of a P that passed the checks: its factor, where it is definite.
 
-    A layer keeps that of the last P without batch dimensions, and uses it again only while P equals the copy in
-    float64, so it cannot be stale.
+    A layer keeps that of the last P without batch dimensions, and uses it again only while P equals the copy, so it
+    cannot be stale.
     """
 
     def __init__(self, P: Tensor, batch: tuple[int, ...]):
         self.factor = _check_matrix(P, batch)
-        self.wide = P.clone() if P.dtype is torch.float64 and P.dim() == 2 else P.double()
+        self.P = P.clone() if P.dim() == 2 else None
 
     @staticmethod
     def of(P: Tensor, batch: tuple[int, ...], kept: list[_Known]) -> _Known:
@@ -1411,7 +1418,7 @@ class _Known:
         if P.dim() != 2:
             return _Known(P, batch)
         for known in kept:
-            if known.factor.dtype is P.dtype and known.wide.device == P.device and torch.equal(known.wide, P.double()):
+            if known.P.dtype is P.dtype and known.P.device == P.device and torch.equal(known.P, P):
                 return known
         kept[:] = [_Known(P, batch)]
         return kept[0]
@@ -1423,13 +1430,14 @@ def _check_matrix(P: Tensor, batch: tuple[int, ...]) -> Tensor:
     A matrix with a NaN does not equal its transpose, and one with an infinity has no finite factor: on the hot path
     one comparison and the factor that is wanted anyway are all.
     """
-    if not torch.equal(P, P.mT):
+    n = P.shape[-1]
+    part = max(1, n // 4)  # of each four rows only what is right of the first: no pair of entries is compared twice
+    if not all(torch.equal(P[..., i : i + part, i:], P.mT[..., i : i + part, i:]) for i in range(0, n, part)):
         _check_symmetric(P, batch)
     factor, failed = torch.linalg.cholesky_ex(P)
     definite = (failed == 0) & factor.diagonal(dim1=-2, dim2=-1).isfinite().all(-1)
     if not bool(definite.all()):
         raise_not_finite("P", P)
-        n = P.shape[-1]
         values = torch.linalg.eigvalsh(P.reshape(-1, n, n)[(~definite).reshape(-1)])
         lowest, allowed = values.amin(-1), 8 * n * torch.finfo(P.dtype).eps * values.abs().amax(-1)
         if bool((lowest < -allowed).any()):
@@ -1573,7 +1581,7 @@ def _pull(ctx, v, to_matrix, to_data):
             free, row = (t.reshape(-1, n) for t in s.frame(x, active))
             ctx.face = _Face(P.reshape(-1, n, n) if P.dim() > 2 else P, free, row)
         _check_regular(ctx.face.singular.reshape(x.shape[:-1]), v)
-        u = ctx.face.solve(v.reshape(-1, n)).reshape(v.shape)
+        u = ctx.face.refined(v.reshape(-1, n)).reshape(v.shape)
     to_P = None
     if to_matrix:
         half = u.reshape(-1, n).mT @ x.reshape(-1, n) if P.dim() == 2 else u.unsqueeze(-1) * x.unsqueeze(-2)
