@@ -51,9 +51,9 @@ DEFAULTS = {
 SETTLED = 1e-9  # a projected gradient step that moves less, relative to the point, moves by rounding: float64
 SOFT = "the softmax stops on the objective's change; how far from the minimum it is, the gap tells"
 SHARE = 0.02  # a gap of a larger share of the linear term's size certifies nothing, whatever the default tolerance
-FIRST = 6  # accelerated steps before the first Newton rounds: they cost less than the rounds that they spare
+FIRST, ON_FACE = 3, 2  # projected steps before the first Newton rounds, and steps on the face before each of these
 FRESH = 64  # after so many steps point and gradient are computed anew, so that rounding does not add up
-PART = 1 << 16  # numbers of a matrix that are cast together: they stay in the cache
+PART = 1 << 17  # numbers of a matrix that are cast together: they stay in the cache
 LOOK = 16  # off the CPU the host looks after so many steps whether all rows are done
 
 
@@ -129,7 +129,7 @@ class FrankWolfeLayer(nn.Module):
     """The layer ``(P, q) -> argmin_{x in s} 1/2 x'Px + q'x``.
 
     ``variant``: ``"auto"`` is ``"exact"`` where the set has an exact path (Box, Simplex, L1Ball, BoxBudget), else
-    ``"pairwise"``. ``"exact"`` takes accelerated projected steps until the face shows, then solves the linear system of
+    ``"pairwise"``. ``"exact"`` takes projected steps until the face shows, then solves the linear system of
     that face and checks the multipliers. ``"vanilla"``, ``"away"``, ``"pairwise"``, ``"softmax"``: as in
     :func:`frank_wolfe`, with the exact line search of the quadratic.
 
@@ -1105,11 +1105,12 @@ def _on_row(r, row, factor, normal):
 class _FaceSearch:
     """Minimise ``1/2 x'Px + q'x`` over a set with faces of one row, by searching the face of the solution.
 
-    Newton rounds: minimise on the face of x, first on the whole space; take a gradient step from there and project,
-    which gives the next face. When a point projects to itself it is the solution. These rounds end after two or three
-    where P is well conditioned; else they may go in circles, so that accelerated projected steps (FISTA, restarted
-    where it turns uphill) go on from the lowest point so far, and rounds are tried again every few steps. Rounds are
-    judged in float64, so that the wrong sign of a multiplier is not hidden by rounding.
+    A few projected steps guess the face. Newton rounds: minimise on the face of x, first on the whole space; take a
+    gradient step from there and project, which gives the next face. When a point projects to itself it is the solution.
+    These rounds end after one or two where P is well conditioned; else they may go in circles, so that accelerated
+    projected steps (FISTA, restarted where it turns uphill) go on from the lowest point so far, and rounds are tried
+    again every few steps. Points are corrected and judged in float64, so that rounding hides no multiplier of the wrong
+    sign; the factors are of the dtype of P.
     """
 
     def __init__(self, P, q, s, factor, rule):
@@ -1128,9 +1129,11 @@ class _FaceSearch:
     def run(self):
         """Search until every row is done, or the limit; return the points, their faces, factors and the SolveInfo."""
         rule, clock = self.rule, _Clock(self.rule)
-        k, look = 0, FIRST
+        k = look = min(FIRST, rule.max_steps)
         try:
             self._without_the_set()
+            if len(self.names):
+                self._approach(k)
             while True:
                 if k == look or k >= rule.max_steps or len(self.names) == 0:
                     self._rounds(k)
@@ -1184,6 +1187,33 @@ class _FaceSearch:
         if len(self.names):
             self._go_on_from(x.double(), k)
 
+    def _approach(self, count):
+        """Go near the face of the solution, ``count`` times: conjugate gradients on the face of z, a projected step.
+
+        They cost less than the Newton rounds that they spare. What they find is kept where it lowers f.
+        """
+        z, Pz, active = self.z, self.Pz, self.active
+        tiny = torch.finfo(z.dtype).tiny
+        for _ in range(count):
+            free, row = self.s.frame(z, active)
+            across = row / _dot(row, row).clamp(min=tiny)
+            g = Pz + self.q
+            r = across * _dot(row, g) - free * g
+            p, square = r, _dot(r, r)
+            for last in range(ON_FACE - 1, -1, -1):
+                Pp = _times(self.P, p)
+                step = square / torch.maximum(_dot(p, Pp), 1e-4 * self.L * square + tiny)
+                z, Pz = z + step * p, Pz + step * Pp
+                if last:
+                    r = r - step * (free * Pp - across * _dot(row, Pp))
+                    before, square = square, _dot(r, r)
+                    p = r + square / before.clamp(min=tiny) * p
+            z, active = self.s.solve_traced(z - (Pz + self.q) / self.L, "lowest")
+            Pz = _times(self.P, z)
+        lower = _dot(Pz + 2 * self.q, z) < _dot(self.Pz + 2 * self.q, self.z)
+        self._restart(lower, z, Pz)
+        self.active = _chosen(lower, active, self.active)
+
     def _face(self, free, row):
         """Return the faces of the open rows."""
         return _Face(self.P, free * self.open.unsqueeze(-1), row)
@@ -1199,7 +1229,7 @@ class _FaceSearch:
         g = Px + self.q
         Pg = _times(self.P, g)
         curve = _dot(g, Pg)
-        steep = 1.2 * _dot(Pg, Pg) / torch.where(curve > 0, curve, 1.0)  # a mean of eigenvalues, most of large ones
+        steep = 1.1 * _dot(Pg, Pg) / torch.where(curve > 0, curve, 1.0)  # a mean of eigenvalues, most of large ones
         self.L = torch.maximum(self.L, torch.where(steep.isfinite(), steep, 0.0))
         inside = _is_plain(*self.s.frame(x, self.active)) & ~face.singular
         if not bool(inside.any()):
@@ -1273,10 +1303,10 @@ class _FaceSearch:
     def _restart(self, where, x, Px):
         """Begin the accelerated steps anew from x in some rows."""
         if self.z is None:
-            self.z, self.Pz, self.y, self.Py, self.t = x, Px, x, Px, torch.ones_like(self.L)
+            self.z, self.Pz, self.y, self.Py, self.age = x, Px, x, Px, torch.zeros_like(self.L)
         self.z, self.Pz = torch.where(where, x, self.z), torch.where(where, Px, self.Pz)
         self.y, self.Py = torch.where(where, x, self.y), torch.where(where, Px, self.Py)
-        self.t = torch.where(where, 1.0, self.t)
+        self.age = torch.where(where, 0.0, self.age)
 
     def _retire(self, over, x, face, active, k, solved=True):
         """Keep the answers of the rows ``over`` with their faces; return which of the present rows stay.
@@ -1310,7 +1340,7 @@ class _FaceSearch:
         self.s, self.q, self.L = _take(self.s, stay), self.q[stay], self.L[stay]
         if self.P.dim() == 3:
             self.P = self.P[stay]
-        for name in ("z", "Pz", "y", "Py", "t"):
+        for name in ("z", "Pz", "y", "Py", "age"):
             setattr(self, name, getattr(self, name)[stay])
         self.active = _pick(self.active, stay)
         return stay
@@ -1321,20 +1351,24 @@ class _FaceSearch:
         Pz = _times(self.P, z)
         d, move = z - self.y, z - self.z
         square, curve = _dot(d, d), _dot(d, Pz - self.Py)
-        t = torch.where(_dot(d, move) < 0, 1.0, self.t)
-        after = (1 + (1 + 4 * t * t).sqrt()) / 2
-        beta = (t - 1) / after
-        new = {"y": z + beta * move, "Py": Pz + beta * (Pz - self.Pz), "z": z, "Pz": Pz, "t": after}
+        age = torch.where(_dot(d, move) < 0, 0.0, self.age)
+        beta = age / (age + 3)
+        new = {"y": z + beta * move, "Py": Pz + beta * (Pz - self.Pz), "z": z, "Pz": Pz, "age": age + 1}
         steep = curve > self.L * square * (1 + 1e-3)
         if z.device.type != "cpu" or bool(steep.any()):
             # Where L was too small the step does not count: go again from y with the larger one.
             steep = steep & (curve > self.L * square + torch.finfo(z.dtype).eps * _dot(z.abs(), Pz.abs()))
             self.L = torch.where(steep, 1.2 * curve / torch.where(square > 0, square, 1.0), self.L)
             new = {name: torch.where(steep, getattr(self, name), value) for name, value in new.items()}
-            parts, old = (a if isinstance(a, tuple) else (a,) for a in (active, self.active))
-            parts = tuple(torch.where(steep, a, b) for a, b in zip(old, parts, strict=True))
-            active = parts if isinstance(active, tuple) else parts[0]
+            active = _chosen(steep, self.active, active)
         self.__dict__.update(new, active=active)
+
+
+def _chosen(where, active, other):
+    """Return the faces ``active`` in some rows, a column, and the other ones elsewhere."""
+    if isinstance(active, tuple):
+        return tuple(torch.where(where, a, b) for a, b in zip(active, other, strict=True))
+    return torch.where(where, active, other)
 
 
 def _pick(active, rows):

@@ -279,36 +279,37 @@ class L1Ball(ConvexSet):
         and the point is their difference. Largest ratio first, ``used`` is the norm of the point at which tau meets
         each ratio; it grows by what the entries before it gain, so that no digits cancel.
         """
-        size, w = y.abs().double(), _full(self.weights, y).double().expand(y.shape)
+        size, w = y.abs().double(), _full(self.weights, y)
         radius = _per_point(self.radius, y).unsqueeze(-1)
-        ratio = size / torch.where(w == 0, 1.0, w)
-        loose = (w == 0) | ratio.isinf()
-        ratio = ratio.masked_fill(loose, -1.0)
+        if torch.float64 in (y.dtype, w.dtype):  # squares of weights may overflow: a power of 2 scales them exactly
+            _, power = torch.frexp(w.double().amax(-1, keepdim=True))
+            unit = torch.exp2(-power.double().clamp(-1000, 1000))
+            w, radius = w * unit, radius * unit
+        w = w.double().expand(y.shape)
+        ratio = size / w
+        tight = ratio < math.inf  # not where w is 0
+        ratio = torch.where(tight, ratio, -math.inf)
         norm = (w * size).sum(-1, keepdim=True)
-        # Weights relative to the largest one, as their squares would overflow.
-        unit = w.amax(-1, keepdim=True)
-        unit = torch.where(unit == 0, 1.0, unit)
-        w, goal = (w / unit).masked_fill(loose, 0.0), radius / unit
         ranked, order = ratio.sort(-1, descending=True)
-        weight = (w * w).gather(-1, order).cumsum(-1)
-        steps = weight[..., :-1] * ((ranked[..., :-1] - ranked[..., 1:]) * unit)
-        used = torch.cat([torch.zeros_like(goal), steps.cumsum(-1)], -1)
+        weight = torch.where(tight, w, 0.0).square().gather(-1, order).cumsum(-1)
+        steps = weight[..., :-1] * (ranked[..., :-1] - ranked[..., 1:])
+        used = torch.nn.functional.pad(steps.cumsum(-1), (1, 0))
 
         def last(held):
-            return ((held & (ranked >= 0)).sum(-1, keepdim=True) - 1).clamp(min=0)
+            return (held.sum(-1, keepdim=True) - 1).clamp(min=0)
 
-        place = last(used < goal)
+        place = last(used < radius)
         base = ranked.gather(-1, place)
-        rest = (goal - used.gather(-1, place)) / weight.gather(-1, place).clamp(min=torch.finfo(w.dtype).tiny)
-        z = torch.where(ratio >= base, w * ((ratio - base) * unit + rest), 0.0)
-        z, passes = torch.where(loose, size, torch.minimum(z, size)), 0
+        rest = (radius - used.gather(-1, place)) / weight.gather(-1, place).clamp(min=torch.finfo(w.dtype).tiny)
+        z = torch.where(ratio >= base, w * (ratio - base + rest), 0.0)
+        z, passes = torch.where(tight, torch.minimum(z, size), size), 0
         if max_steps is not None:  # a cap asks for a search by passes; where it ends in time, the sort is the answer
-            w, low = _full(self.weights, y).double().expand(y.shape), torch.zeros_like(size)
+            low = torch.zeros_like(size)
             part, passes = _balance(size, w, low, low + math.inf, torch.minimum(radius, norm), max_steps)
             z = part if passes >= max_steps else z
         inside = norm < radius if element == "lowest" else (norm <= radius) & (norm > 0)
         x = torch.where(inside, y, z.clamp(min=0).to(y.dtype) * y.sign())  # eq: eq-l1-threshold
-        above = x if element == "lowest" else y * (ratio >= ranked.gather(-1, last(used <= goal)))
+        above = x if element == "lowest" else y * (ratio >= ranked.gather(-1, last(used <= radius)))
         return x, (above.sign().masked_fill(inside, 0), inside), passes
 
     def _face(self, active):

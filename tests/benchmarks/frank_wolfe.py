@@ -247,8 +247,8 @@ def bounds(record: dict) -> list[str]:
         "",
         *table(["limit", "the goal allows", "the five factors of P alone", "all of lablib, in one call"], rows),
         "The factors cannot be spared: they tell that $P$ is positive semidefinite, and solve where the limit does not"
-        " bind. Where it binds, six projected steps, one or two factors of the face and a polish in float64 come on"
-        " top.",
+        " bind. Where it binds, three projected steps with two steps on the face before each, one or two factors of the"
+        " face and a correction in float64 come on top.",
         "",
     ]
 
