@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
+from scipy.optimize import linprog, nnls
 from torch import Tensor, nn
 
 from .links import LINKS, Link, Softmax
@@ -283,7 +283,12 @@ def _try(link: Link, A: Tensor, b: Tensor, at: Tensor, moving: Tensor, d: Tensor
     over = (d * b).sum(-1) - link.reach(a if math.isfinite(link.upper) else torch.where(a > floor, a, 0.0), at)
     new = link.exposed(a, at, floor)
     beyond = (over > slack).unsqueeze(-1)
-    touches = ((over >= -1e-12 * size) & (new != at).any(-1)).unsqueeze(-1) & ~beyond
+    new = torch.where((over >= -1e-12 * size).unsqueeze(-1) & ~beyond, new, at)
+    changed = (new != at).any(-1).nonzero().squeeze(-1)
+    touches = torch.zeros_like(beyond)
+    if changed.numel():  # a coordinate too many, and b is not on what is left
+        on, to, face = lines[changed], b[changed], new[changed]
+        touches[changed, 0] = ~_miss(link, on, to, face, _orthonormal(on, link, face, torch.finfo(b.dtype).eps), eps)[2]
     zero = torch.zeros_like(d)
     return _Wall(torch.where(touches, new, at), torch.where(beyond, d, zero), torch.where(touches, d, zero))
 
@@ -293,16 +298,8 @@ def _expose(link: Link, u: Tensor, A: Tensor, b: Tensor, at: Tensor, lam: Tensor
 
     They grow along a direction d with ``(A' d)_k = 0`` where the prediction still moves. So d is what is left of lam
     outside the span of the moving coordinates' columns, for some guess which those are, and what d says is checked.
-    Where no guess proves anything, a linear program decides, on the host.
+    Where no guess proves anything, or lam is None, a linear program decides, on the host.
     """
-    pull = torch.where(at != 0, 0.0, _dot(A.mT, lam))
-    w = link.free(u + _dot(A.mT, lam), at)
-    room = torch.where(at != 0, 0.0, link.moving(w, link.at_ends(w, at)))
-    room = room / room.amax(-1, keepdim=True).clamp(min=1e-300)
-    guesses = [] if link.attained else [room > tau for tau in (1e-2, 1e-4, 1e-6)]
-    if not isinstance(link, Softmax):
-        longest = pull.abs().amax(-1, keepdim=True)
-        guesses += [pull.abs() < tau * longest for tau in (1e-1, 1e-3, 0.0)]
     found = _Wall(at.clone(), torch.zeros_like(b), torch.zeros_like(b))
     left = torch.arange(b.shape[0], device=b.device)
 
@@ -312,51 +309,93 @@ def _expose(link: Link, u: Tensor, A: Tensor, b: Tensor, at: Tensor, lam: Tensor
             to[left] = new
         return left[(wall.ray == 0).all(-1) & (wall.normal == 0).all(-1)]
 
-    for moving in guesses:
+    for moving in [] if lam is None else _guesses(link, u, A, at, lam):
         left = keep(moving[left], lam[left])
     if left.numel():
-        keep(*_program(link, A if A.dim() == 2 else A[left], b[left], at[left]))
+        keep(*_program(link, A if A.dim() == 2 else A[left], b[left], at[left], eps))
     return found
 
 
-def _program(link: Link, A: Tensor, b: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+def _guesses(link: Link, u: Tensor, A: Tensor, at: Tensor, lam: Tensor) -> list[Tensor]:
+    """Guess which coordinates still move, from how far they are from their ends and how hard lam pulls them."""
+    pull = torch.where(at != 0, 0.0, _dot(A.mT, lam))
+    w = link.free(u + _dot(A.mT, lam), at)
+    room = torch.where(at != 0, 0.0, link.moving(w, link.at_ends(w, at)))
+    room = room / room.amax(-1, keepdim=True).clamp(min=1e-300)
+    guesses = [] if link.attained else [room > tau for tau in (1e-2, 1e-4, 1e-6)]
+    if not isinstance(link, Softmax):
+        longest = pull.abs().amax(-1, keepdim=True)
+        guesses += [pull.abs() < tau * longest for tau in (1e-1, 1e-3, 0.0)]
+    return guesses
+
+
+def _program(link: Link, A: Tensor, b: Tensor, at: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Find which coordinates can leave the ends of their range, (B, K), and a direction d that holds the others.
 
-    Write ``z = lower + x/t`` and, where there is an upper end, ``z = upper - y/t``. The program maximises ``sum
-    min(x_k, 1) + sum min(y_k, 1) + min(t, 1)`` over x, y, t >= 0 with ``A x = t (b - A lower)`` and ``x + y = t
-    (upper - lower)``; for a softmax, x sums to t over each block. As x, y and t may grow together, a term is 1 where
-    its coordinate can be off that end, else 0, and the last is 1 where b can be reached; d are the prices of A's rows.
-    One call of SciPy's HiGHS for each pattern, on the host.
+    Write ``z = lower + x`` and, where there is an upper end, ``z = upper - y``. Nonnegative least squares finds one
+    ``x, y >= 0`` with ``A x = b - A lower`` and ``x + y = upper - lower``; for a softmax, x sums to 1 over each block.
+    What is positive there is off its end. So d is at right angles to these columns; of all such d that pull no other
+    column up, a linear program takes one that pushes the most of them down. b is not in the program: a prediction may
+    be 1e10 times another. Where b is out of reach, what the least squares leave is d. On the host, for each pattern.
     """
-    moving, d = torch.ones_like(at, dtype=torch.bool), torch.zeros_like(b)
+    moving, d = torch.zeros_like(at, dtype=torch.bool), torch.zeros_like(b)
     two = math.isfinite(link.upper) and not isinstance(link, Softmax)
     for i in range(b.shape[0]):
         rows, free = A if A.dim() == 2 else A[i], at[i] == 0
         length, n = _unit(rows), int(free.sum())
-        goal = b[i] - rows @ link._ends(b[i], at[i])
-        top = (torch.cat([rows[:, free], -goal.unsqueeze(-1)], -1) / length.unsqueeze(-1)).cpu().numpy()
+        M = (rows[:, free] / length.unsqueeze(-1)).cpu().numpy()
+        goal = ((b[i] - rows @ link._ends(b[i], at[i])) / length).cpu().numpy()
         if two:
-            ties = np.hstack([np.eye(n), np.full((n, 1), link.lower - link.upper), np.eye(n)])
-            top = np.hstack([top, np.zeros((len(top), n))])
+            M = np.block([[M, np.zeros_like(M)], [np.eye(n), np.eye(n)]])
+            goal = np.append(goal, np.full(n, link.upper - link.lower))
         elif isinstance(link, Softmax):
             blocks = np.repeat(np.eye(len(link.sizes)), link.sizes, axis=1)[:, free.cpu().numpy()]
-            ties = np.hstack([blocks, np.full((len(blocks), 1), -1.0)])
-        else:
-            ties = np.zeros((0, n + 1))
-        both = np.vstack([top, ties])
-        width = both.shape[1]  # each variable is the part that scores, up to 1, and the rest
-        found = linprog(
-            np.repeat([-1.0, 0.0], width),
-            A_eq=np.hstack([both, both]),
-            b_eq=np.zeros(len(both)),
-            bounds=[(0, 1)] * width + [(0, None)] * width,
-            method="highs",
-        )
-        if found.status == 0:
-            scores = torch.tensor(found.x[:width] > 0.5, device=b.device)
-            moving[i, free] = scores[:n] & scores[n + 1 :] if two else scores[:n]
-            d[i] = torch.tensor(found.eqlin.marginals[: len(top)], device=b.device) / length
+            open_ = blocks.any(1)
+            M, goal = np.vstack([M, blocks[open_]]), np.append(goal, np.ones(int(open_.sum())))
+        size = np.linalg.norm(M, axis=0)
+        M = M / np.where(size > 0, size, 1.0)
+        positive, missed = _off_end(M, goal, eps)
+        if missed is None:
+            missed, positive = _push(M, positive)
+        d[i] = torch.as_tensor(missed[: len(length)], device=b.device) / length
+        moving[i, free] = torch.as_tensor(positive[:n] & positive[n:] if two else positive, device=b.device)
     return moving, d
+
+
+def _off_end(M: np.ndarray, goal: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Find ``x >= 0`` with ``M x = goal``; return where it is positive, and what is missed if that is not rounding.
+
+    What rounding of the goal makes of x is that of the goal times a row of the pseudoinverse: less is not positive.
+    """
+    x, _ = nnls(M, goal, maxiter=30 * M.shape[1])
+    left, most, positive = goal - M @ x, np.abs(goal).max(), x > 0
+    noise = np.linalg.norm(np.linalg.pinv(M[:, positive]), axis=1)
+    positive[positive] = x[positive] > 16 * eps * most * noise
+    return positive, left if np.abs(left).max() > max(16 * eps, 1e-12) * most else None
+
+
+def _push(M: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return d with ``d.M_k = 0`` where ``positive`` and ``<= 0`` elsewhere, and which k no such d pushes below 0."""
+    left, values, _ = np.linalg.svd(M[:, positive])
+    across = left[:, int((values > 1e-12 * max(M.shape)).sum()) :]  # all d at right angles to what is positive
+    turn = across.T @ M
+    turn = np.where(np.abs(turn) > 1e-11, turn, 0.0)
+    moves, (q, n) = positive | (turn == 0).all(0), turn.shape
+    turn = turn[:, ~moves]
+    if turn.size == 0:
+        return np.zeros(len(M)), np.ones(n, dtype=bool)
+    most = turn.shape[1]
+    found = linprog(
+        np.append(np.zeros(q), -np.ones(most)),  # the sum of the pushes, each counted up to 1
+        A_ub=np.hstack([turn.T, np.eye(most)]),
+        b_ub=np.zeros(most),
+        bounds=[(None, None)] * q + [(0, 1)] * most,
+        method="highs",
+    )
+    if found.status != 0:
+        return np.zeros(len(M)), np.ones(n, dtype=bool)
+    moves[~moves] = found.x[q:] < 0.5
+    return across @ found.x[:q], moves
 
 
 class Found(NamedTuple):
@@ -372,14 +411,23 @@ class Found(NamedTuple):
     slack: Tensor  # (B, m): how far b was moved, within the rounding of its dtype, to be consistent
 
 
-def _on_face(link, u, b, A, at, rows, start, eps, tol, budget):
-    """Solve on the face ``at`` (None: nothing is held); return multipliers, passes, met, ray and slack."""
-    length, centre = _unit(A), link.centre(torch.zeros_like(u[:1], dtype=torch.int8) if at is None else at)
+def _miss(link, A, b, at, rows, eps):
+    """Return b's part in what the rows can move on the face ``at``, the rest, and whether that is more than rounding.
+
+    Both are for A's rows scaled to norm 1, and counted from the middle of the face.
+    """
+    length, centre = _unit(A), link.centre(at)
     goal = (b - _dot(A, centre)) / length
     along = _dot(rows.span.mT, goal)
     off = goal - _dot(rows.span, along)  # what no prediction on the face can change
     size = b.abs().div(length).amax(-1) + _dot(A.abs(), centre.abs()).div(length).amax(-1)
-    missed = off.abs().amax(-1) > max(16 * eps * math.sqrt(A.shape[-1]), 1e-11) * size
+    return along, off, off.abs().amax(-1) > max(16 * eps * math.sqrt(A.shape[-1]), 1e-11) * size
+
+
+def _on_face(link, u, b, A, at, rows, start, eps, tol, budget):
+    """Solve on the face ``at`` (None: nothing is held); return multipliers, passes, met, ray and slack."""
+    length = _unit(A)
+    along, off, missed = _miss(link, A, b, torch.zeros_like(u[:1], dtype=torch.int8) if at is None else at, rows, eps)
     across = off / _norm(off).clamp(min=1e-300).unsqueeze(-1)
     across = across - _dot(rows.span, _dot(rows.span.mT, across))  # once more for the digits that off has lost
     ray = torch.where(missed.unsqueeze(-1), across / length, 0.0)
@@ -427,30 +475,39 @@ def solve(link, u, b, A, start, rows, eps, tol, budget) -> Found:
         V, lift = rows.V, rows.lift
     lam, steps, met, new_ray, slack = _on_face(link, u, b, A, at, rows, start, eps, tol, budget)
     ray = torch.where((ray != 0).any(-1, keepdim=True), ray, new_ray)
-    work = None
-    while link.name != "identity":
-        suspect = _suspect(link, u, b, A, at, lam, met, tol)
-        suspect = (suspect & ~(ray != 0).any(-1)).nonzero().squeeze(-1)
-        work = suspect if work is None else suspect[torch.isin(suspect, work)]
-        if work.numel() == 0:
-            break
-        lines = A if A.dim() == 2 else A[work]
-        wall = _expose(link, u[work], lines, b[work], at[work], lam[work], eps)
-        ray[work] = wall.ray
-        held = (wall.face != at[work]).any(-1)
-        touched.append(torch.zeros_like(b).index_put((work,), wall.normal))
-        work, face = work[held], wall.face[held]
-        if work.numel() == 0:
-            break
-        at[work] = face
-        lines = A if A.dim() == 2 else A[work]
-        rows = _on_faces(lines, link, face, eps)
-        if V.dim() == 2:
-            V, lift = V.repeat(u.shape[0], 1, 1), lift.repeat(u.shape[0], 1, 1)
-        V[work], lift[work] = rows.V, rows.lift
-        part = _on_face(link, u[work], b[work], lines, face, rows, None, eps, tol, budget)
-        lam[work], met[work], ray[work], slack[work] = part[0], part[2], part[3], part[4]
-        steps[work] += part[1]
+    if link.name == "identity":
+        return Found(lam, at, V, lift, steps, ray, touched, slack)
+    first, rounds = at.clone(), len(touched)
+    work = (_suspect(link, u, b, A, at, lam, met, tol) & (ray == 0).all(-1)).nonzero().squeeze(-1)
+    for guess in (True, False):
+        while work.numel():
+            lines = A if A.dim() == 2 else A[work]
+            wall = _expose(link, u[work], lines, b[work], at[work], lam[work] if guess else None, eps)
+            ray[work] = wall.ray
+            held = (wall.face != at[work]).any(-1)
+            touched.append(torch.zeros_like(b).index_put((work,), wall.normal))
+            work, face = work[held], wall.face[held]
+            if work.numel() == 0:
+                break
+            at[work] = face
+            lines = A if A.dim() == 2 else A[work]
+            rows = _on_faces(lines, link, face, eps)
+            if V.dim() == 2:
+                V, lift = V.repeat(u.shape[0], 1, 1), lift.repeat(u.shape[0], 1, 1)
+            V, lift = (
+                V.index_copy(0, work, rows.V),
+                lift.index_copy(0, work, rows.lift),
+            )  # a factor is kept: not in place
+            part = _on_face(link, u[work], b[work], lines, face, rows, None, eps, tol, budget)
+            lam[work], met[work], ray[work], slack[work] = part[0], part[2], part[3], part[4]
+            steps[work] += part[1]
+            again = _suspect(link, u[work], b[work], lines, face, part[0], part[2], tol) & (part[3] == 0).all(-1)
+            work = work[again]
+        work = ((~met | (ray != 0).any(-1)) & (at != first).any(-1)).nonzero().squeeze(-1)
+        if guess:  # where holding did not help a guess was wrong: back, and let the program decide
+            at[work], ray[work] = first[work], 0.0
+            for normal in touched[rounds:]:
+                normal[work] = 0.0
     return Found(lam, at, V, lift, steps, ray, touched, slack)
 
 

@@ -195,12 +195,13 @@ def test_a_slanted_face_is_found_by_the_growth_of_the_multipliers(link, low, hig
     assert info.message.startswith("b forces 5 coordinates in 1 patterns")
 
 
-def on_slanted_faces(link, m, K, B, groups):
+def on_slanted_faces(link, m, K, B, groups, seed=None, stretch=(1, 1)):
     """B patterns, each with a matrix of its own and a b on a face that no single row shows; and the sides of the face.
 
     d.(A z) is made largest there: columns at right angles to d stay free; for a softmax, those that tie for the most.
+    ``stretch``: of the logits of the prediction that makes b, and of u.
     """
-    generator = torch.Generator().manual_seed(10 * m + K)
+    generator = torch.Generator().manual_seed(10 * m + K if seed is None else seed)
     A = torch.randn(B, m, K, generator=generator, dtype=D)
     d = torch.nn.functional.normalize(torch.randn(B, m, generator=generator, dtype=D), dim=-1)
     share = torch.rand(B, 1, generator=generator, dtype=D)
@@ -217,8 +218,9 @@ def on_slanted_faces(link, m, K, B, groups):
     A = A + d.unsqueeze(-1) * (wanted - a).unsqueeze(-2)
     at = at.to(torch.int8)
     head = DualHead(A, link, groups=groups if link == "softmax" else None)
-    z = head._link.at_ends(torch.randn(B, K, generator=generator, dtype=D), at)
-    return head, torch.randn(B, K, generator=generator, dtype=D), (A @ z.unsqueeze(-1)).squeeze(-1), at
+    z = head._link.at_ends(stretch[0] * torch.randn(B, K, generator=generator, dtype=D), at)
+    u = stretch[1] * torch.randn(B, K, generator=generator, dtype=D)
+    return head, u, (A @ z.unsqueeze(-1)).squeeze(-1), at
 
 
 @pytest.mark.parametrize(("m", "K"), [(2, 6), (5, 30), (10, 20)])
@@ -243,6 +245,18 @@ def test_hundreds_of_slanted_faces_are_met_and_held(link, m, K):
         torch.testing.assert_close((rows[:, loose].mT @ fit).squeeze(-1), change, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("m", "K", "seed"), [(10, 20, 10020), (10, 20, 10021), (5, 30, 5030), (5, 30, 5032)])
+@pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "relu", "exp"])
+def test_slanted_faces_with_predictions_of_all_sizes_are_met(link, m, K, seed):
+    for stretch in ((5, 1), (5, 5)):  # an exp's predictions then lie between 1e-7 and 1e7
+        head, u, b, _ = on_slanted_faces(link, m, K, 200, {20: 5, 30: 30}[K], seed, stretch)
+        z, info = head(u, b, True)
+        missed = ((head.A @ z.unsqueeze(-1)).squeeze(-1) - b).abs()
+        assert info.converged.all() and (missed <= 1.1e-8 * (head.A.norm(dim=-1) + b.abs())).all()
+        again = head(u, b)  # what the first call found out of faces must not change the factor that is kept
+        torch.testing.assert_close(again, z, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "exp"])
 @pytest.mark.parametrize("way", [1e-4, 1e-8])
 def test_near_a_slanted_face_nothing_is_held_inside_and_beyond_is_proved(link, way):
@@ -264,12 +278,13 @@ def test_near_a_slanted_face_nothing_is_held_inside_and_beyond_is_proved(link, w
 
 def test_the_linear_program_knows_the_face_and_its_direction():
     head, _, b, at = on_slanted_faces("sigmoid", 5, 30, 20, 30)
-    moving, d = saddle_point._program(head._link, head.A, b, torch.zeros_like(at))
+    moving, d = saddle_point._program(head._link, head.A, b, torch.zeros_like(at), 2e-16)
     assert (moving == (at == 0)).all()
     a = (d.unsqueeze(-2) @ head.A).squeeze(-2)
     assert a[at == 0].abs().max() < 1e-8 and (a * at)[at != 0].min() > 1 - 1e-8
-    beyond, _ = saddle_point._program(head._link, head.A, 3 * b, torch.zeros_like(at))
-    assert not beyond[(at != 0).any(-1)].any()
+    _, d = saddle_point._program(head._link, head.A, 3 * b, torch.zeros_like(at), 2e-16)
+    for i in (at != 0).any(-1).nonzero().flatten().tolist():
+        assert d[i] @ (3 * b[i]) > head._link.reach(d[i] @ head.A[i], free(at[i])) + 1e-6
 
 
 @pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "relu", "exp"])
