@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
+from scipy.optimize import linprog, nnls
 from torch import Tensor, nn
 
 from .links import LINKS, Link, Softmax
@@ -56,12 +56,14 @@ def _unit(A: Tensor) -> Tensor:
 def _orthonormal(A: Tensor, link: Link, at: Tensor, eps: float) -> Rows:
     """Factor A's rows on the face ``at`` by one singular value decomposition, of rows scaled to norm 1.
 
-    Newton's method does not change when rows are combined; its rounding does, and so does the rank that it sees.
+    Newton's method does not change when rows are combined; its rounding does, and so does the rank that it sees: a
+    combination counts as 0 that the rounding of A's entries can make.
     """
     length = _unit(A)
     moved = link.directions(A / length.unsqueeze(-1), at)
     U, values, V = torch.linalg.svd(moved, full_matrices=False)
-    floor = 8 * eps * max(A.shape[-2:]) * values[..., :1].clamp(min=1.0)
+    noise = max(4 * eps * math.sqrt(A.shape[-2]), 8 * torch.finfo(A.dtype).eps * max(A.shape[-2:]))
+    floor = noise * values[..., :1].clamp(min=1.0)
     kept = values > floor
     values = torch.where(kept, values, 0.0)
     V, U = V * kept.unsqueeze(-1), U * kept.unsqueeze(-2)
@@ -265,7 +267,7 @@ def _try(link: Link, A: Tensor, b: Tensor, at: Tensor, moving: Tensor, d: Tensor
     """Take from d (B, m) what moves the coordinates in ``moving`` (B, K), and check what is left of it.
 
     ``d.b`` above ``sup d.A z`` by more than rounding puts b out of reach; ``d.b`` equal to it puts b on the face that d
-    touches.
+    touches, if b is consistent there: where d is not exact, its face may hold a coordinate too many.
     """
     length = _unit(A)
     lines = A.expand(b.shape[0], *A.shape[-2:])
@@ -283,86 +285,132 @@ def _try(link: Link, A: Tensor, b: Tensor, at: Tensor, moving: Tensor, d: Tensor
     over = (d * b).sum(-1) - link.reach(a if math.isfinite(link.upper) else torch.where(a > floor, a, 0.0), at)
     new = link.exposed(a, at, floor)
     beyond = (over > slack).unsqueeze(-1)
-    touches = ((over >= -1e-12 * size) & (new != at).any(-1)).unsqueeze(-1) & ~beyond
+    new = torch.where((over >= -1e-12 * size).unsqueeze(-1) & ~beyond, new, at)
+    changed = (new != at).any(-1).nonzero().squeeze(-1)
+    touches = torch.zeros_like(beyond)
+    if changed.numel():
+        on, to, face = lines[changed], b[changed], new[changed]
+        _, off, slack = _miss(link, on, to, face, _orthonormal(on, link, face, torch.finfo(b.dtype).eps), eps)
+        touches[changed, 0] = off.abs().amax(-1) <= slack
     zero = torch.zeros_like(d)
     return _Wall(torch.where(touches, new, at), torch.where(beyond, d, zero), torch.where(touches, d, zero))
 
 
-def _expose(link: Link, u: Tensor, A: Tensor, b: Tensor, at: Tensor, lam: Tensor, eps: float) -> _Wall:
+def _expose(link: Link, w: Tensor, A: Tensor, b: Tensor, at: Tensor, lam: Tensor, eps: float) -> _Wall:
     """Read off multipliers that have grown which coordinates b forces, or that b is out of reach.
 
     They grow along a direction d with ``(A' d)_k = 0`` where the prediction still moves. So d is what is left of lam
     outside the span of the moving coordinates' columns, for some guess which those are, and what d says is checked.
-    Where no guess proves anything, a linear program decides, on the host.
     """
+    found = _Wall(at.clone(), torch.zeros_like(b), torch.zeros_like(b))
+    left = torch.arange(b.shape[0], device=b.device)
+    for moving in _guesses(link, w, A, at, lam):
+        if left.numel() == 0:
+            break
+        wall = _try(link, A if A.dim() == 2 else A[left], b[left], at[left], moving[left], lam[left], eps)
+        for to, new in zip(found, wall, strict=True):
+            to[left] = new
+        left = left[(wall.ray == 0).all(-1) & (wall.normal == 0).all(-1)]
+    return found
+
+
+def _guesses(link: Link, w: Tensor, A: Tensor, at: Tensor, lam: Tensor) -> list[Tensor]:
+    """Guess which coordinates still move, from how far they are from their ends and how hard lam pulls them."""
     pull = torch.where(at != 0, 0.0, _dot(A.mT, lam))
-    w = link.free(u + _dot(A.mT, lam), at)
+    w = link.free(w, at)
     room = torch.where(at != 0, 0.0, link.moving(w, link.at_ends(w, at)))
     room = room / room.amax(-1, keepdim=True).clamp(min=1e-300)
     guesses = [] if link.attained else [room > tau for tau in (1e-2, 1e-4, 1e-6)]
     if not isinstance(link, Softmax):
         longest = pull.abs().amax(-1, keepdim=True)
         guesses += [pull.abs() < tau * longest for tau in (1e-1, 1e-3, 0.0)]
-    found = _Wall(at.clone(), torch.zeros_like(b), torch.zeros_like(b))
-    left = torch.arange(b.shape[0], device=b.device)
-
-    def keep(moving: Tensor, d: Tensor) -> Tensor:
-        wall = _try(link, A if A.dim() == 2 else A[left], b[left], at[left], moving, d, eps)
-        for to, new in zip(found, wall, strict=True):
-            to[left] = new
-        return left[(wall.ray == 0).all(-1) & (wall.normal == 0).all(-1)]
-
-    for moving in guesses:
-        left = keep(moving[left], lam[left])
-    if left.numel():
-        keep(*_program(link, A if A.dim() == 2 else A[left], b[left], at[left]))
-    return found
+    return guesses
 
 
-def _program(link: Link, A: Tensor, b: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Find which coordinates can leave the ends of their range, (B, K), and a direction d that holds the others.
+def _program(link: Link, A: Tensor, b: Tensor, at: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Decide which coordinates b forces: return the face (B, K), the ray where b is out of reach, and b within reach.
 
-    Write ``z = lower + x/t`` and, where there is an upper end, ``z = upper - y/t``. The program maximises ``sum
-    min(x_k, 1) + sum min(y_k, 1) + min(t, 1)`` over x, y, t >= 0 with ``A x = t (b - A lower)`` and ``x + y = t
-    (upper - lower)``; for a softmax, x sums to t over each block. As x, y and t may grow together, a term is 1 where
-    its coordinate can be off that end, else 0, and the last is 1 where b can be reached; d are the prices of A's rows.
-    One call of SciPy's HiGHS for each pattern, on the host.
+    Write ``z = lower + x`` and, where there is an upper end, ``z = upper - y``. Nonnegative least squares finds one
+    ``x, y >= 0`` with ``A x = b - A lower`` and ``x + y = upper - lower``; for a softmax, x sums to 1 over each block.
+    What they miss is the ray, or, where it is no more than the rounding of b's dtype, is taken from b. What is positive
+    is off its end. Of all directions d at right angles to its columns that pull no other column up, a linear program
+    takes one that pushes the most of them down: these coordinates are forced. b is not in the program, for a prediction
+    may be 1e10 times another. On the host, for each pattern.
     """
-    moving, d = torch.ones_like(at, dtype=torch.bool), torch.zeros_like(b)
+    face, ray, goals = at.clone(), torch.zeros_like(b), b.clone()
     two = math.isfinite(link.upper) and not isinstance(link, Softmax)
     for i in range(b.shape[0]):
         rows, free = A if A.dim() == 2 else A[i], at[i] == 0
         length, n = _unit(rows), int(free.sum())
-        goal = b[i] - rows @ link._ends(b[i], at[i])
-        top = (torch.cat([rows[:, free], -goal.unsqueeze(-1)], -1) / length.unsqueeze(-1)).cpu().numpy()
+        lines = (rows[:, free] / length.unsqueeze(-1)).cpu().numpy()
+        goal = ((b[i] - rows @ link._ends(b[i], at[i])) / length).cpu().numpy()
         if two:
-            ties = np.hstack([np.eye(n), np.full((n, 1), link.lower - link.upper), np.eye(n)])
-            top = np.hstack([top, np.zeros((len(top), n))])
+            M = np.block([[lines, np.zeros_like(lines)], [np.eye(n), np.eye(n)]])
+            ties = np.full(n, link.upper - link.lower)
         elif isinstance(link, Softmax):
             blocks = np.repeat(np.eye(len(link.sizes)), link.sizes, axis=1)[:, free.cpu().numpy()]
-            ties = np.hstack([blocks, np.full((len(blocks), 1), -1.0)])
+            M, ties = np.vstack([lines, blocks[blocks.any(1)]]), np.ones(int(blocks.any(1).sum()))
         else:
-            ties = np.zeros((0, n + 1))
-        both = np.vstack([top, ties])
-        width = both.shape[1]  # each variable is the part that scores, up to 1, and the rest
-        found = linprog(
-            np.repeat([-1.0, 0.0], width),
-            A_eq=np.hstack([both, both]),
-            b_eq=np.zeros(len(both)),
-            bounds=[(0, 1)] * width + [(0, None)] * width,
-            method="highs",
-        )
-        if found.status == 0:
-            scores = torch.tensor(found.x[:width] > 0.5, device=b.device)
-            moving[i, free] = scores[:n] & scores[n + 1 :] if two else scores[:n]
-            d[i] = torch.tensor(found.eqlin.marginals[: len(top)], device=b.device) / length
-    return moving, d
+            M, ties = lines, np.ones(0)
+        size = np.linalg.norm(M, axis=0)
+        size = np.where(size > 0, size, 1.0)
+        x, positive, missed = _off_end(M / size, np.append(goal, ties))
+        if np.abs(missed).max() > max(16 * eps, 1e-12) * max(np.abs(goal).max(), *ties, 0.0):
+            ray[i] = torch.as_tensor(missed[: len(goal)], device=b.device) / length
+            continue
+        x = x / size
+        for tie, total in zip(M[len(goal) :] != 0, ties, strict=True):
+            x[tie] *= total / x[tie].sum()
+        goals[i] -= torch.as_tensor(goal - M[: len(goal)] @ x, device=b.device) * length
+        moves = torch.as_tensor(_push(M / size, positive), device=b.device)
+        face[i, free] = torch.where(moves[:n], 0, -1).to(at.dtype)
+        if two:
+            face[i, free] += torch.where(moves[n:], 0, 1).to(at.dtype)
+    return face, ray, goals
+
+
+def _off_end(M: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find ``x >= 0`` with ``M x`` nearest to the goal; return x, where it is positive, and what is missed.
+
+    What rounding makes of x is that of the goal times a row of the pseudoinverse: less does not count as positive.
+    """
+    x, _ = nnls(M, goal, maxiter=30 * M.shape[1])
+    positive = x > 0
+    noise = np.linalg.norm(np.linalg.pinv(M[:, positive]), axis=1)
+    positive[positive] = x[positive] > 4e-15 * np.abs(goal).max() * noise
+    return x, positive, goal - M @ x
+
+
+def _push(M: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Say which k have ``d.M_k = 0`` for every d that has it where ``positive`` and ``d.M_k <= 0`` elsewhere."""
+    left, values, _ = np.linalg.svd(M[:, positive])
+    across = left[:, int((values > 1e-12 * max(M.shape)).sum()) :]  # all d at right angles to what is positive
+    turn = across.T @ M
+    turn = np.where(np.abs(turn) > 1e-11, turn, 0.0)
+    moves, (q, n) = positive | (turn == 0).all(0), turn.shape
+    turn = turn[:, ~moves]
+    if turn.size == 0:
+        return np.ones(n, dtype=bool)
+    most = turn.shape[1]
+    found = linprog(
+        np.append(np.zeros(q), -np.ones(most)),  # the sum of the pushes, each counted up to 1
+        A_ub=np.hstack([turn.T, np.eye(most)]),
+        b_ub=np.zeros(most),
+        bounds=[(None, None)] * q + [(0, 1)] * most,
+        method="highs",
+    )
+    if found.status != 0:
+        return np.ones(n, dtype=bool)
+    moves[~moves] = found.x[q:] < 0.5
+    return moves
 
 
 class Found(NamedTuple):
     """What the solver hands back, for a flat batch of B patterns, in float64."""
 
     multipliers: Tensor  # (B, m)
+    shift: Tensor  # (B, K): A' lam where the coordinate is free (for a softmax up to a constant on each block), from V
+    product: Tensor  # (B,): b.lam, as far as it does not come from held coordinates
     at: Tensor  # (B, K), int8: the held coordinates
     V: Tensor  # (r, K) or (B, r, K)
     lift: Tensor  # (m, r) or (B, m, r)
@@ -372,14 +420,39 @@ class Found(NamedTuple):
     slack: Tensor  # (B, m): how far b was moved, within the rounding of its dtype, to be consistent
 
 
-def _on_face(link, u, b, A, at, rows, start, eps, tol, budget):
-    """Solve on the face ``at`` (None: nothing is held); return multipliers, passes, met, ray and slack."""
-    length, centre = _unit(A), link.centre(torch.zeros_like(u[:1], dtype=torch.int8) if at is None else at)
+class _Part(NamedTuple):
+    """What Newton's method finds on given faces: fields of Found, and whether the rows are met there."""
+
+    multipliers: Tensor
+    shift: Tensor
+    product: Tensor
+    steps: Tensor
+    met: Tensor
+    ray: Tensor
+    slack: Tensor
+
+
+def _miss(link, A, b, at, rows, eps):
+    """Return b's part in what the rows can move on the face ``at``, the rest, and how much of that is rounding.
+
+    All are for A's rows scaled to norm 1, and counted from the middle of the face.
+    """
+    length, centre = _unit(A), link.centre(at)
     goal = (b - _dot(A, centre)) / length
     along = _dot(rows.span.mT, goal)
     off = goal - _dot(rows.span, along)  # what no prediction on the face can change
     size = b.abs().div(length).amax(-1) + _dot(A.abs(), centre.abs()).div(length).amax(-1)
-    missed = off.abs().amax(-1) > max(16 * eps * math.sqrt(A.shape[-1]), 1e-11) * size
+    return along, off, max(16 * eps * math.sqrt(A.shape[-1]), 1e-11) * size
+
+
+def _on_face(link, u, b, A, at, rows, start, eps, tol, budget):
+    """Solve on the face ``at``; return the fields of Found, without what concerns faces.
+
+    Where rows nearly depend on each other lam is large and A' lam loses digits, so the shift is made from V.
+    """
+    length = _unit(A)
+    along, off, slack = _miss(link, A, b, at, rows, eps)
+    missed = off.abs().amax(-1) > slack
     across = off / _norm(off).clamp(min=1e-300).unsqueeze(-1)
     across = across - _dot(rows.span, _dot(rows.span.mT, across))  # once more for the digits that off has lost
     ray = torch.where(missed.unsqueeze(-1), across / length, 0.0)
@@ -390,20 +463,23 @@ def _on_face(link, u, b, A, at, rows, start, eps, tol, budget):
     else:
         mu = torch.zeros_like(c) if start is None else _dot(rows.lower, start).nan_to_num(0.0, 0.0, 0.0)
         allowed = tol * (1 + (b / length).abs())
-        mu, steps, met = _newton(link, u if at is None else link.free(u, at), rows, c, mu, allowed, budget)
-    return _dot(rows.lift, mu), steps, met, ray, off.abs() * length
+        mu, steps, met = _newton(link, link.free(u, at), rows, c, mu, allowed, budget)
+    short = (rows.values == 0).any(-1) | (rows.values.shape[-1] < length.shape[-1])  # some rows depend on others
+    slack = torch.where(short, slack, 0.0).unsqueeze(-1) * length
+    return _Part(_dot(rows.lift, mu), _dot(rows.V.mT, mu), (c * mu).sum(-1), steps, met, ray, slack)
 
 
-def _suspect(link: Link, u: Tensor, b: Tensor, A: Tensor, at: Tensor, lam: Tensor, met: Tensor, tol: float) -> Tensor:
+def _suspect(link: Link, u: Tensor, b: Tensor, A: Tensor, at: Tensor, part: _Part, tol: float) -> Tensor:
     """Say for each pattern whether b may force coordinates, or be out of reach, (B,).
 
     It may where the rows are not met. It may too where they are, but the multipliers have driven a coordinate so near
     its end that the rest of the way weighs no more than what the rows still miss: on a face, d.(b - A z) is made of
     nothing else. Away from all faces Newton's last step leaves rounding only.
     """
+    out = (part.ray != 0).any(-1)
     if link.attained:
-        return ~met
-    w = link.free(u + _dot(A.mT, lam), at)
+        return ~part.met & ~out
+    w = link.free(u + part.shift, at)
     z = link.at_ends(w, at)
     room, before = link.moving(w, z), link.moving(link.free(u, at), link.at_ends(u, at))
     length = _unit(A)
@@ -411,7 +487,7 @@ def _suspect(link: Link, u: Tensor, b: Tensor, A: Tensor, at: Tensor, lam: Tenso
     missed = torch.where(missed > 1e-4 * tol * (1 + (b / length).abs()), missed, 0.0).amax(-1, keepdim=True)
     weight = room * (A.abs() / length.unsqueeze(-1)).amax(-2)  # what is left of the way, in unit rows
     driven = (at == 0) & (room < 1e-4) & (room < 0.1 * before) & (1e-3 * weight < missed)
-    return ~met | driven.any(-1)
+    return (~part.met | driven.any(-1)) & ~out
 
 
 def solve(link, u, b, A, start, rows, eps, tol, budget) -> Found:
@@ -425,33 +501,56 @@ def solve(link, u, b, A, start, rows, eps, tol, budget) -> Found:
     if truth(at != 0):
         rows = _on_faces(A, link, at, eps)
         V, lift = rows.V, rows.lift
-    lam, steps, met, new_ray, slack = _on_face(link, u, b, A, at, rows, start, eps, tol, budget)
-    ray = torch.where((ray != 0).any(-1, keepdim=True), ray, new_ray)
-    work = None
-    while link.name != "identity":
-        suspect = _suspect(link, u, b, A, at, lam, met, tol)
-        suspect = (suspect & ~(ray != 0).any(-1)).nonzero().squeeze(-1)
-        work = suspect if work is None else suspect[torch.isin(suspect, work)]
-        if work.numel() == 0:
-            break
-        lines = A if A.dim() == 2 else A[work]
-        wall = _expose(link, u[work], lines, b[work], at[work], lam[work], eps)
-        ray[work] = wall.ray
-        held = (wall.face != at[work]).any(-1)
-        touched.append(torch.zeros_like(b).index_put((work,), wall.normal))
-        work, face = work[held], wall.face[held]
-        if work.numel() == 0:
-            break
-        at[work] = face
+    now = _on_face(link, u, b, A, at, rows, start, eps, tol, budget)
+    now.ray.copy_(torch.where((ray != 0).any(-1, keepdim=True), ray, now.ray))
+    if link.name == "identity":
+        return Found(now.multipliers, now.shift, now.product, at, V, lift, now.steps, now.ray, touched, now.slack)
+    first, rounds = at.clone(), len(touched)
+
+    def move(work, face, goal, eps):
+        """Solve for the patterns in ``work`` on other faces."""
+        nonlocal V, lift
         lines = A if A.dim() == 2 else A[work]
         rows = _on_faces(lines, link, face, eps)
         if V.dim() == 2:
             V, lift = V.repeat(u.shape[0], 1, 1), lift.repeat(u.shape[0], 1, 1)
-        V[work], lift[work] = rows.V, rows.lift
-        part = _on_face(link, u[work], b[work], lines, face, rows, None, eps, tol, budget)
-        lam[work], met[work], ray[work], slack[work] = part[0], part[2], part[3], part[4]
-        steps[work] += part[1]
-    return Found(lam, at, V, lift, steps, ray, touched, slack)
+        V, lift = V.index_copy(0, work, rows.V), lift.index_copy(0, work, rows.lift)  # a factor is kept: not in place
+        part = _on_face(link, u[work], goal, lines, face, rows, None, eps, tol, budget)
+        part = part._replace(steps=now.steps[work] + part.steps, slack=part.slack + (b[work] - goal).abs())
+        at[work] = face
+        for to, new in zip(now, part, strict=True):
+            to[work] = new
+        return _suspect(link, u[work], goal, lines, face, part, tol)
+
+    suspect = _suspect(link, u, b, A, at, now, tol)
+    work = suspect.nonzero().squeeze(-1)
+    while work.numel():
+        lines = A if A.dim() == 2 else A[work]
+        wall = _expose(link, u[work] + now.shift[work], lines, b[work], at[work], now.multipliers[work], eps)
+        now.ray[work] = wall.ray
+        touched.append(torch.zeros_like(b).index_put((work,), wall.normal))
+        suspect[work] = (wall.ray == 0).all(-1)
+        held = (wall.face != at[work]).any(-1)
+        work, face = work[held], wall.face[held]
+        if work.numel():
+            suspect[work] = move(work, face, b[work], eps)
+            work = work[suspect[work]]
+    wrong = (~now.met | (now.ray != 0).any(-1)) & (at != first).any(-1)  # a guess was
+    work = (suspect | wrong).nonzero().squeeze(-1)
+    if work.numel():
+        face, ray, goal = _program(link, A if A.dim() == 2 else A[work], b[work], first[work], eps)
+        for normal in touched[rounds:]:
+            normal[work] = 0.0
+        other = wrong[work] | (face != at[work]).any(-1)
+        if eps > 1e-12:  # b may have moved
+            other |= ~now.met[work]
+        other &= (ray == 0).all(-1)
+        now.ray[work] = ray
+        out = (ray != 0).any(-1)
+        at[work[out]] = first[work[out]]
+        if truth(other):
+            move(work[other], face[other], goal[other], torch.finfo(b.dtype).eps)
+    return Found(now.multipliers, now.shift, now.product, at, V, lift, now.steps, now.ray, touched, now.slack)
 
 
 def _along(d: Tensor, A: Tensor) -> Tensor:
@@ -484,54 +583,58 @@ class Multipliers(torch.autograd.Function):
     """``argmin_lam phi(u + A' lam) - b.lam`` as one autograd rule, by differentiating ``A sigma(u + A' lam) = b``.
 
     With D the Hessian of phi at the solution and ``H = A D A'``: ``d lam = H^+ (db - dA z - A D (du + dA' lam))``.
-    Inputs: u (B, K), b (B, m), A (m, K) or (B, m, K), then what is not differentiated. Outputs: lam, the held
-    coordinates, and the rows and the lift of the factor.
+    Inputs: u (B, K), b (B, m), A (m, K) or (B, m, K), then what is not differentiated. Outputs: lam and the shift ``A'
+    lam``, then what is not differentiated: b.lam, the held coordinates, and the rows and the lift of the factor.
     """
 
     @staticmethod
     def forward(u, b, A, start, call):
         """Solve."""
-        found = call.solve(u, b, A, start)
-        return found.multipliers, found.at, found.V, found.lift
+        return call.solve(u, b, A, start)[:6]
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         """Keep what the rule needs."""
         u, _, A, _, ctx.call = inputs
-        ctx.mark_non_differentiable(*output[1:])
+        lam, shift, product, *face = output
+        ctx.mark_non_differentiable(product, *face)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(u, A, *output)
-        ctx.save_for_forward(u, A, *output)
+        ctx.save_for_backward(u, A, lam, shift, *face)
+        ctx.save_for_forward(u, A, lam, shift, *face)
 
     @staticmethod
-    def backward(ctx, v, *_):
-        """Return the products of v with the derivatives by u, b and A."""
-        if v is None:
+    def backward(ctx, v, s, *_):
+        """Return the products of v, for lam, and s, for the shift, with the derivatives by u, b and A."""
+        if v is None and s is None:
             return (None,) * 5
-        u, A, lam, at, V, lift = ctx.saved_tensors
+        u, A, lam, shift, at, V, lift = ctx.saved_tensors
         link, solved = ctx.call.link, ctx.call.solved
-        w = u + _dot(A.mT, lam)
-        z = link.at_ends(w, at)
-        p = _pull(link, w, z, A, at, V, lift, v)  # eq: eq-dual-adjoint
-        p = p if solved is None else torch.where(solved, p, 0.0)
-        q = -link.curve(w, z, _dot(A.mT, p), at)
+        w = u + shift
+        z, C = link.at_ends(w, at), _moving_rows(A, at, V, lift)
+        v = (0.0 if v is None else _dot(lift.mT, v)) + (0.0 if s is None else _dot(C, s))
+        x = _pull(link, w, z, C, at, v)  # eq: eq-dual-adjoint
+        x = x if solved is None else torch.where(solved, x, 0.0)
+        p, q = _dot(lift, x), -link.curve(w, z, _dot(C.mT, x), at)
         q = q if solved is None else torch.where(solved, q, 0.0)
-        return q, p, _outer(lam, q, A) - _outer(p, z, A) if ctx.needs_input_grad[2] else None, None, None
+        if not ctx.needs_input_grad[2]:
+            return q, p, None, None, None
+        return q, p, _outer(lam, q if s is None else q + s, A) - _outer(p, z, A), None, None
 
     @staticmethod
     def jvp(ctx, du, db, dA, _start, _call):
-        """Return the multipliers' change."""
-        u, A, lam, at, V, lift = ctx.saved_tensors
-        link = ctx.call.link
-        w = u + _dot(A.mT, lam)
-        z = link.at_ends(w, at)
+        """Return the change of lam and of the shift."""
+        u, A, lam, shift, at, V, lift = ctx.saved_tensors
+        link, solved = ctx.call.link, ctx.call.solved
+        w = u + shift
+        z, C = link.at_ends(w, at), _moving_rows(A, at, V, lift)
         dw = torch.zeros_like(u) if du is None else du
         right = torch.zeros_like(lam) if db is None else db
+        turned = torch.zeros_like(u) if dA is None else _dot(dA.mT, lam)
         if dA is not None:
-            dw, right = dw + _dot(dA.mT, lam), right - _dot(dA, z)
-        change = _pull(link, w, z, A, at, V, lift, right - _dot(A, link.curve(w, z, dw, at)))
-        solved = ctx.call.solved
-        return change if solved is None else torch.where(solved, change, 0.0), None, None, None
+            dw, right = dw + turned, right - _dot(dA, z)
+        x = _pull(link, w, z, C, at, _dot(lift.mT, right) - _dot(C, link.curve(w, z, dw, at)))
+        x = x if solved is None else torch.where(solved, x, 0.0)
+        return _dot(lift, x), turned + _dot(C.mT, x), None, None, None, None
 
     @staticmethod
     def vmap(info, in_dims, u, b, A, start, call):
@@ -548,7 +651,7 @@ class Multipliers(torch.autograd.Function):
             A = flat(A, A_dim, 2)
         start = None if start is None else flat(start, start_dim, 1)
         out = Multipliers.apply(flat(u, u_dim, 1), flat(b, b_dim, 1), A, start, call)
-        dims = (0, 0, *[None if out[2].dim() == 2 else 0] * 2)
+        dims = (0, 0, 0, 0, *[None if out[4].dim() == 2 else 0] * 2)
         return tuple(t if d is None else t.unflatten(0, (N, B)) for t, d in zip(out, dims, strict=True)), dims
 
 
@@ -557,21 +660,25 @@ def _outer(a: Tensor, x: Tensor, A: Tensor) -> Tensor:
     return a.mT @ x if A.dim() == 2 else a.unsqueeze(-1) * x.unsqueeze(-2)
 
 
-def _pull(link: Link, w: Tensor, z: Tensor, A: Tensor, at: Tensor, V: Tensor, lift: Tensor, v: Tensor) -> Tensor:
-    """Return ``H^+ v`` for ``H = A D A'``, in differentiable torch: the lift is a constant, A is not."""
-    w = link.free(w, at)
+def _moving_rows(A: Tensor, at: Tensor, V: Tensor, lift: Tensor) -> Tensor:
+    """Return V as a differentiable combination of A's rows: the lift is a constant, A is not."""
     C = torch.where((V != 0).any(-1, keepdim=True), lift.mT @ A, 0.0) * (at == 0).unsqueeze(-2)
-    r = _dot(lift.mT, v)
+    return V + (C - C.detach()) if C.requires_grad else V.expand(C.shape)
+
+
+def _pull(link: Link, w: Tensor, z: Tensor, C: Tensor, at: Tensor, r: Tensor) -> Tensor:
+    """Return ``(C D C')^+ r``, in differentiable torch."""
+    w = link.free(w, at)
     if link.attained:  # D is 0 at some coordinates, and may leave fewer directions than A has rows
         H = link.gram(w, z, C)
         values, basis = torch.linalg.eigh(H.detach())
         basis = basis * (values > 1e-11).unsqueeze(-2)
         H = basis.mT @ H @ basis + torch.diag_embed((values <= 1e-11).to(H.dtype))
         x = torch.cholesky_solve(_dot(basis.mT, r).unsqueeze(-1), torch.linalg.cholesky_ex(H)[0]).squeeze(-1)
-        return _dot(lift, _dot(basis, x))
+        return _dot(basis, x)
     idle = (C.detach() == 0).all(-1).to(r.dtype)
     tiny = 1e-15 * link.moving(w, z).detach().amax(-1, keepdim=True)  # where all but some coordinates stand at an end
-    return _dot(lift, _solve_spd(link, w, z, C, r, idle + tiny, torch.full_like(r[:, 0], 1e-13)))
+    return _solve_spd(link, w, z, C, r, idle + tiny, torch.full_like(r[:, 0], 1e-13))
 
 
 class _Call:
@@ -587,7 +694,7 @@ class _Call:
         head, link = self.head, self.link
         found = solve(link, u, b, A, start, head._factor(A, self.eps), self.eps, head.tol, head.max_steps)
         lam, at = found.multipliers, found.at
-        z = link.at_ends(u + _dot(A.mT, lam), at)
+        z = link.at_ends(u + found.shift, at)
         error = _dot(A, z) - b
         fine = (error.abs() <= head.tol * (_unit(A) + b.abs()) + found.slack).all(-1)
         fine = fine & z.isfinite().all(-1) & (found.ray == 0).all(-1)
@@ -635,9 +742,8 @@ class _Call:
                 index=index,
             )
         edge = bool((found.ray[flat] != 0).any()) or bool((found.at[flat] != 0).any())
-        near = (
-            "b is at the boundary of what can be reached, to within rounding; give it in float64, or " if edge else ""
-        )
+        near = "b is at the boundary of what can be reached, to within rounding; " if edge else ""
+        near += "give A and b in float64, or " if self.eps > 1e-12 else ""
         raise SolveError(
             f"A z = b is missed{where}: residual {float(info.residual[index]):.1e} after "
             f"{int(info.iterations[index])} passes; accepted was tol={self.head.tol:.1e} for rows of norm 1 and "
@@ -778,7 +884,7 @@ class DualHead(nn.Module):
         >>> lam
         tensor([1.5000])
         """
-        _, _, _, lam, _, _, _, info, batch = self._solve(u, b, A, warm_start, strict, True)
+        lam, *_, info, batch = self._solve(u, b, A, warm_start, strict, True)
         return lam.reshape(*batch, lam.shape[-1]).to(u.dtype), info
 
     def loss(
@@ -816,10 +922,11 @@ class DualHead(nn.Module):
         if objective not in ("saddle", "matched"):
             raise InputError(f"objective is {objective!r}: expected 'saddle' or 'matched'")
         target = _check_target(self._link, y, u)
-        wide, goal, lines, lam, at, w, z, _, batch = self._solve(u, b, A, warm_start, True, False)
+        lam, wide, goal, lines, shift, product, at, w, z, _, batch = self._solve(u, b, A, warm_start, True, False)
         target = target.expand(*batch, -1).reshape(wide.shape)
         if objective == "saddle":
-            value = Saddle.apply(wide, goal, lines, lam, at, self._link) - (target * wide).sum(-1)  # eq: eq-saddle
+            value = Saddle.apply(wide, goal, lines, lam, shift, product, at, self._link)
+            value = value - (target * wide).sum(-1)  # eq: eq-saddle
         else:
             held = at != 0
             value = self._link.phi(torch.where(held, 0.0, w), at) - (torch.where(held, 0.0, target) * w).sum(-1)
@@ -865,8 +972,8 @@ class DualHead(nn.Module):
         lines = A.double() if A.dim() == 2 else A.double().expand(*batch, m, K).reshape(-1, m, K)
         start = _recall(warm_start, batch, m)
         call = _Call(self, batch, eps, strict)
-        lam, at, _, _ = Multipliers.apply(wide, goal, lines, start, call)
-        w = wide + _dot(lines.mT, lam)
+        lam, shift, product, at, _, _ = Multipliers.apply(wide, goal, lines, start, call)
+        w = wide + shift
         if call.solved is not None:
             w = torch.where(call.solved, w, w.detach())
         z = self._link.at_ends(w, at)  # eq: eq-shifted
@@ -875,7 +982,7 @@ class DualHead(nn.Module):
             good = call.info.converged.reshape(-1, 1)
             with torch.no_grad():
                 memory[index] = torch.where(good, lam, start).reshape(*batch, m).to(memory.dtype)
-        return wide, goal, lines, lam, at, w, z, call.info, batch
+        return lam, wide, goal, lines, shift, product, at, w, z, call.info, batch
 
     def _factor(self, A: Tensor, eps: float) -> Rows:
         """Return A's rows made orthonormal; kept beside a copy of A and used again only while A equals that copy."""
@@ -892,38 +999,38 @@ class Saddle(torch.autograd.Function):
     """``min_lam phi(u + A' lam) - b.lam`` at its minimum: by the envelope theorem lam counts as a constant."""
 
     @staticmethod
-    def forward(u, b, A, lam, at, link):
+    def forward(u, b, A, lam, shift, product, at, link):
         """Return the value per pattern."""
-        return link.phi(u + _dot(A.mT, lam), at) - (b * lam).sum(-1)
+        return link.phi(u + shift, at) - product
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         """Keep the point; lam keeps its own graph, so that differentiating twice sees it move."""
-        u, _, A, lam, at, ctx.link = inputs
-        ctx.save_for_backward(u, A, lam, at)
-        ctx.save_for_forward(u, A, lam, at)
+        u, _, A, lam, shift, _, at, ctx.link = inputs
+        ctx.save_for_backward(u, A, lam, shift, at)
+        ctx.save_for_forward(u, A, lam, shift, at)
 
     @staticmethod
     def backward(ctx, v):
         """Return z, -lam and lam z', each times v."""
-        u, A, lam, at = ctx.saved_tensors
-        z = ctx.link.at_ends(u + _dot(A.mT, lam), at) * v.unsqueeze(-1)  # eq: eq-envelope
-        return z, -lam * v.unsqueeze(-1), _outer(lam, z, A) if ctx.needs_input_grad[2] else None, None, None, None
+        u, A, lam, shift, at = ctx.saved_tensors
+        z = ctx.link.at_ends(u + shift, at) * v.unsqueeze(-1)  # eq: eq-envelope
+        return z, -lam * v.unsqueeze(-1), _outer(lam, z, A) if ctx.needs_input_grad[2] else None, *(None,) * 5
 
     @staticmethod
-    def jvp(ctx, du, db, dA, _lam, _at, _link):
+    def jvp(ctx, du, db, dA, *_):
         """Return z.(du + dA' lam) - lam.db."""
-        u, A, lam, at = ctx.saved_tensors
+        u, _, lam, shift, at = ctx.saved_tensors
         dw = torch.zeros_like(u) if du is None else du
         dw = dw if dA is None else dw + _dot(dA.mT, lam)
-        change = (ctx.link.at_ends(u + _dot(A.mT, lam), at) * dw).sum(-1)
+        change = (ctx.link.at_ends(u + shift, at) * dw).sum(-1)
         return change if db is None else change - (lam * db).sum(-1)
 
     @staticmethod
-    def vmap(info, in_dims, u, b, A, lam, at, link):
+    def vmap(info, in_dims, *inputs):
         """Map each pattern's value by the same formula."""
-        rule = torch.vmap(lambda *t: Saddle.apply(*t, link), in_dims=in_dims[:5])
-        return rule(u, b, A, lam, at), 0
+        *tensors, link = inputs
+        return torch.vmap(lambda *t: Saddle.apply(*t, link), in_dims=in_dims[:7])(*tensors), 0
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------

@@ -156,6 +156,52 @@ def test_dependent_rows_give_one_prediction_and_the_least_multipliers():
     assert (d @ A).abs().max() < 1e-9 and d @ (goal[0] + torch.tensor([0.0, 0.0, 0.1], dtype=D)) > 1e-3
 
 
+@every_link
+@pytest.mark.parametrize("way", [1e-8, 1e-10, 1e-12])
+def test_rows_that_nearly_depend_on_each_other_are_met_and_differentiated(link, way):
+    """The multipliers are then as large as 1e12, and A' lam has lost their digits."""
+    A = rand(4, 8)
+    A[3] = A[0] - A[1] + way * A[3]
+    head = DualHead(A, link, groups=4 if link == "softmax" else None)
+    u, y = rand(50, 8, seed=1), rand(50, 8, seed=2)
+    y = y.abs() if link == "relu" else y  # else b is at its boundary, and its rounding, over way, puts it beyond
+    b = head._link.at_ends(y, free(A[:1])) @ A.mT
+    exact = A.numpy().astype(np.longdouble)
+    last = (exact[3] - exact[0] + exact[1]) / way  # the same rows, far apart
+    z, info = head(u, b, True)
+    assert info.converged.all()
+    assert ((z @ A.mT - b).abs() <= 1e-8 * (A.norm(dim=1) + b.abs())).all()
+    v = rand(8, seed=5)
+    for i in range(3):
+        leaf = u[i].clone().requires_grad_()
+        (got,) = torch.autograd.grad(head(leaf, b[i]), leaf, v)
+        slope = torch.stack([head._link.curve(logits(link, z[i]), z[i], e) for e in torch.eye(8, dtype=D)])
+        basis = torch.linalg.svd(torch.stack([*A[:3], torch.tensor(last.astype(float))])).Vh[:4]
+        if link == "softmax":
+            basis = basis - basis.unflatten(-1, (2, 4)).mean(-1).repeat_interleave(4, -1)
+        eta = torch.linalg.pinv(basis @ slope @ basis.mT) @ basis @ slope @ v
+        torch.testing.assert_close(got, slope @ (v - eta @ basis), atol=max(1e-7, 1e-14 / way), rtol=1e-5)
+
+
+def logits(link, z):
+    """Undo a link, up to what it forgets."""
+    return {"sigmoid": torch.logit, "tanh": torch.atanh, "softmax": torch.log, "exp": torch.log}.get(link, torch.clone)(
+        z
+    )
+
+
+@every_link
+@pytest.mark.parametrize("way", [1e-4, 1e-6, 1e-8])
+def test_float32_rows_that_depend_on_each_other_by_rounding_are_met_within_it(link, way):
+    A = rand(4, 8)
+    A[3] = A[0] - A[1] + way * A[3]
+    A = A.float()
+    head = DualHead(A, link, groups=4 if link == "softmax" else None)
+    b = head._link.at_ends(rand(200, 8, seed=2).float(), free(A[:1])) @ A.mT
+    info = head(rand(200, 8, seed=1).float(), b, True)[1]
+    assert (info.residual <= 16 * 1.2e-7 * 8**0.5 * (1 + b.abs().amax(-1)) * A.norm(dim=1).max()).all()
+
+
 def test_the_total_of_a_softmax_may_be_a_row():
     A = torch.cat([torch.ones(1, 6, dtype=D), rand(1, 6)])
     u = rand(20, 6, seed=1)
@@ -195,12 +241,13 @@ def test_a_slanted_face_is_found_by_the_growth_of_the_multipliers(link, low, hig
     assert info.message.startswith("b forces 5 coordinates in 1 patterns")
 
 
-def on_slanted_faces(link, m, K, B, groups):
+def on_slanted_faces(link, m, K, B, groups, seed=None, stretch=(1, 1)):
     """B patterns, each with a matrix of its own and a b on a face that no single row shows; and the sides of the face.
 
     d.(A z) is made largest there: columns at right angles to d stay free; for a softmax, those that tie for the most.
+    ``stretch``: of the logits of the prediction that makes b, and of u.
     """
-    generator = torch.Generator().manual_seed(10 * m + K)
+    generator = torch.Generator().manual_seed(10 * m + K if seed is None else seed)
     A = torch.randn(B, m, K, generator=generator, dtype=D)
     d = torch.nn.functional.normalize(torch.randn(B, m, generator=generator, dtype=D), dim=-1)
     share = torch.rand(B, 1, generator=generator, dtype=D)
@@ -217,8 +264,9 @@ def on_slanted_faces(link, m, K, B, groups):
     A = A + d.unsqueeze(-1) * (wanted - a).unsqueeze(-2)
     at = at.to(torch.int8)
     head = DualHead(A, link, groups=groups if link == "softmax" else None)
-    z = head._link.at_ends(torch.randn(B, K, generator=generator, dtype=D), at)
-    return head, torch.randn(B, K, generator=generator, dtype=D), (A @ z.unsqueeze(-1)).squeeze(-1), at
+    z = head._link.at_ends(stretch[0] * torch.randn(B, K, generator=generator, dtype=D), at)
+    u = stretch[1] * torch.randn(B, K, generator=generator, dtype=D)
+    return head, u, (A @ z.unsqueeze(-1)).squeeze(-1), at
 
 
 @pytest.mark.parametrize(("m", "K"), [(2, 6), (5, 30), (10, 20)])
@@ -243,6 +291,18 @@ def test_hundreds_of_slanted_faces_are_met_and_held(link, m, K):
         torch.testing.assert_close((rows[:, loose].mT @ fit).squeeze(-1), change, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("m", "K", "seed"), [(10, 20, 10020), (10, 20, 10021), (5, 30, 5030), (5, 30, 5032)])
+@pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "relu", "exp"])
+def test_slanted_faces_with_predictions_of_all_sizes_are_met(link, m, K, seed):
+    for stretch in ((5, 1), (5, 5)):  # an exp's predictions then lie between 1e-7 and 1e7
+        head, u, b, _ = on_slanted_faces(link, m, K, 200, {20: 5, 30: 30}[K], seed, stretch)
+        z, info = head(u, b, True)
+        missed = ((head.A @ z.unsqueeze(-1)).squeeze(-1) - b).abs()
+        assert info.converged.all() and (missed <= 1.1e-8 * (head.A.norm(dim=-1) + b.abs())).all()
+        again = head(u, b)  # what the first call found out of faces must not change the factor that is kept
+        torch.testing.assert_close(again, z, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "exp"])
 @pytest.mark.parametrize("way", [1e-4, 1e-8])
 def test_near_a_slanted_face_nothing_is_held_inside_and_beyond_is_proved(link, way):
@@ -263,13 +323,18 @@ def test_near_a_slanted_face_nothing_is_held_inside_and_beyond_is_proved(link, w
 
 
 def test_the_linear_program_knows_the_face_and_its_direction():
-    head, _, b, at = on_slanted_faces("sigmoid", 5, 30, 20, 30)
-    moving, d = saddle_point._program(head._link, head.A, b, torch.zeros_like(at))
-    assert (moving == (at == 0)).all()
-    a = (d.unsqueeze(-2) @ head.A).squeeze(-2)
-    assert a[at == 0].abs().max() < 1e-8 and (a * at)[at != 0].min() > 1 - 1e-8
-    beyond, _ = saddle_point._program(head._link, head.A, 3 * b, torch.zeros_like(at))
-    assert not beyond[(at != 0).any(-1)].any()
+    head, u, b, at = on_slanted_faces("sigmoid", 5, 30, 20, 30)
+    face, ray, goal = saddle_point._program(head._link, head.A, b, torch.zeros_like(at), 2e-16)
+    assert (face == at).all() and (ray == 0).all()
+    torch.testing.assert_close(goal, b, atol=1e-12, rtol=0)
+    inner = (head.A @ head._link.at_ends(rand(20, 30), free(at)).unsqueeze(-1)).squeeze(-1)
+    beyond = b - 1e-3 * (inner - b)
+    _, ray, _ = saddle_point._program(head._link, head.A, beyond, free(at), 2e-16)
+    assert (at != 0).any(-1).all()
+    for d, A, goal in zip(ray / ray.norm(dim=-1, keepdim=True), head.A, beyond, strict=True):
+        assert d @ goal > head._link.reach(d @ A, free(at[0])) + 1e-7
+    _, ray, goal = saddle_point._program(head._link, head.A, beyond, free(at), 1e-2)
+    assert (ray == 0).all() and head(u, goal, True)[1].converged.all()  # within such rounding: b is moved
 
 
 @pytest.mark.parametrize("link", ["sigmoid", "tanh", "softmax", "relu", "exp"])
