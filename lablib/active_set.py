@@ -109,7 +109,7 @@ class DenseRows:
         index, real = pack(side != 0)
         B, k = index.shape
         step = max(1, PART // (k * k + 1)) if index.device.type == "cpu" else B
-        if B <= step or ridge is not None or self.K is None or self.K.dim() > 2:
+        if step >= B or ridge is not None or self.K is None or self.K.dim() > 2:
             block = self.gram(index, real)
             if ridge is not None:
                 torch.diagonal(block, 0, -2, -1).add_(ridge)
