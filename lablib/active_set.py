@@ -34,8 +34,11 @@ from torch import Tensor
 
 EPS = torch.finfo(torch.float64).eps
 NOISE = 64 * EPS  # what rounding explains, relative to the size of a sample
+NEAR = 1e-11  # a row nearer than this touches, a multiplier below it does not push; relative to the size of a sample
 DEPENDENT = 1e-11  # a pivot of a Gram matrix below this: rows nearer than 3e-6 to the span of others belong to it
+PART = 50_000  # numbers of Gram matrices gathered at once on the CPU
 GUESSES = 14  # Douglas-Rachford steps
+RELAXED = 1.8  # of a step: the longer ones need half as many
 PASSES = 12  # of the iteration before the method of multipliers takes over
 NEWTON = 300  # steps of the method of multipliers, all subproblems together
 ROUNDS = 30  # subproblems of a sample before it is given up
@@ -69,7 +72,7 @@ def back(A: Tensor, m: Tensor) -> Tensor:
 class DenseRows:
     """Rows C, shared (r, n) or per sample (B, r, n), with C C' kept where it is not too large."""
 
-    def __init__(self, C: Tensor, K: Tensor | None, pull: Tensor | None = None):
+    def __init__(self, C: Tensor, K: Tensor | None, pull: tuple[Tensor, Tensor] | None = None):
         self.C, self.K, self.pull = C, K, pull
 
     def some(self, which: Tensor) -> DenseRows:
@@ -86,9 +89,12 @@ class DenseRows:
         """Return C_S C_S' for the places S = ``index`` (B, k), with the identity in the padding."""
         if self.K is not None:
             r = self.K.shape[-1]
-            places = index.unsqueeze(-1) * r + index.unsqueeze(-2)
+            row = index * r
             if self.K.dim() > 2:
-                places = places + torch.arange(len(index), device=index.device).reshape(-1, 1, 1) * (r * r)
+                row = row + torch.arange(len(index), device=index.device).unsqueeze(-1) * (r * r)
+            if self.K.numel() < 2**31:
+                row, index = row.int(), index.int()
+            places = row.unsqueeze(-1) + index.unsqueeze(-2)
             block = self.K.reshape(-1).index_select(0, places.reshape(-1)).reshape(places.shape)
         else:
             n = self.C.shape[-1]
@@ -101,10 +107,19 @@ class DenseRows:
     def factor(self, side: Tensor, ridge: Tensor | None = None) -> DenseFactor:
         """Factor C_S C_S' + ridge for the rows with a side."""
         index, real = pack(side != 0)
-        block = self.gram(index, real)
-        if ridge is not None:
-            torch.diagonal(block, 0, -2, -1).add_(ridge)
-        lower, failed = torch.linalg.cholesky_ex(block)
+        B, k = index.shape
+        step = max(1, PART // (k * k + 1)) if index.device.type == "cpu" else B
+        if step >= B or ridge is not None or self.K is None or self.K.dim() > 2:
+            block = self.gram(index, real)
+            if ridge is not None:
+                torch.diagonal(block, 0, -2, -1).add_(ridge)
+            lower, failed = torch.linalg.cholesky_ex(block)
+            return DenseFactor(index, real, lower, failed != 0)
+        # Part by part, so that what is gathered stays in the cache.
+        lower, failed = real.new_empty(B, k, k).mT, torch.empty(B, dtype=torch.int32)
+        for i in range(0, B, step):
+            some = slice(i, i + step)
+            torch.linalg.cholesky_ex(self.gram(index[some], real[some]), out=(lower[some], failed[some]))
         return DenseFactor(index, real, lower, failed != 0)
 
     def face(self, wanted: Tensor, m: Tensor, strong: Tensor, fixed: Tensor) -> DenseFactor:
@@ -223,7 +238,7 @@ class DenseFactor(NamedTuple):
         """Return the multipliers (B, r) whose rows on the face have the values r (B, r), 0 elsewhere."""
         part = self.real * r.gather(-1, self.index)
         found = torch.cholesky_solve(part.unsqueeze(-1), self.lower).squeeze(-1)
-        return torch.zeros_like(r).scatter_add_(-1, self.index, self.real * found)
+        return torch.zeros_like(r).scatter_add_(-1, self.index, found)  # 0 in the padding, as its right side was
 
     def pivot(self) -> Tensor:
         """Return the smallest pivot of each sample."""
@@ -315,12 +330,40 @@ def search(problem: Problem, max_steps: int | None, element: str) -> tuple[Face,
     t, low, high = problem.t, problem.low, problem.high
     if not t.numel():
         return Face(t, t, problem.rows.factor(t)), 0
-    q = guess(problem) if len(t) > 8 and problem.rows.pull is not None else t
-    fixed = low == high
-    side = torch.where((q > high) | fixed, 1.0, torch.where(q < low, -1.0, 0.0)).double()
-    limit = math.inf if max_steps is None else max_steps
+    q = guess(problem) if problem.rows.pull is not None else t
+    side = (q > high).double() - (q < low).double()
+    if max_steps is not None:
+        return with_care(problem, torch.where(low == high, 1.0, side), max_steps, element)
+    face, clear = attempt(problem, side)
+    if bool(clear.all()):
+        return face, 1
+    rest = torch.nonzero(~clear).squeeze(-1)
+    part = problem.some(rest)
+    again, steps = with_care(part, torch.where(part.low == part.high, 1.0, face.side[rest]), math.inf, element)
+    return face.put(rest, again), 1 + steps
+
+
+def attempt(problem: Problem, side: Tensor) -> tuple[Face, Tensor]:
+    """Solve for the rows with a side; return the face, and for which samples it is right beyond doubt.
+
+    That is where each of these rows pushes, no other row is met or touched, and the rows are independent. Then nothing
+    has to be chosen. Rows with low = high may pull: they are left to the search with care.
+    """
+    factor = problem.rows.factor(side)
+    free = side == 0
+    end = torch.where(side > 0, problem.high, problem.low)
+    m = factor.solve((problem.t - end).masked_fill_(free, 0))
+    value = problem.t - problem.rows.product(m)
+    room = torch.minimum(problem.high - value, value - problem.low)
+    least = torch.where(free, room, m * side).amin(-1, keepdim=True)
+    clear = (least > NEAR * problem.size).squeeze(-1) & (factor.pivot() > 10 * DEPENDENT) & ~factor.failed
+    return Face(side, m, factor), clear
+
+
+def with_care(problem: Problem, side: Tensor, limit: float, element: str) -> tuple[Face, int]:
+    """Search from the given sides until nothing is left to doubt: rows that touch, rows that depend on each other."""
     face, left, steps = iterate(problem, side, min(PASSES, limit))
-    rough = torch.zeros(len(t), dtype=torch.bool, device=t.device)
+    rough = torch.zeros(len(side), dtype=torch.bool, device=side.device)
     if left is not None and steps < limit:
         part = problem.some(left)
         m, used = multipliers(part, limit - steps)
@@ -334,16 +377,25 @@ def search(problem: Problem, max_steps: int | None, element: str) -> tuple[Face,
 
 
 def guess(problem: Problem) -> Tensor:
-    """Return row values and multipliers, added, after a few Douglas-Rachford steps; ``pull`` is K (1 + K)^-1.
+    """Return row values and multipliers, added, after a few Douglas-Rachford steps.
 
-    In float32, as a guess needs no more.
+    With ``P = K (1 + K)^-1`` and z = clip(q), a step leads from q to ``q + RELAXED (t - P t + P (2 z - q) - z)``. In
+    float32, as a guess needs no more. ``pull`` is (1 - P, what 2 z - q is multiplied with).
     """
-    q, low, high, pull = (e.float() for e in (problem.t, problem.low, problem.high, problem.rows.pull))
-    away = torch.addmm(q, q, pull, alpha=-1)
+    q, low, high = (e.float() for e in (problem.t, problem.low, problem.high))
+    rest, pull = problem.rows.pull
+    away = q @ rest
     for _ in range(GUESSES):
-        z = q.clamp(low, high)
-        q = torch.addmm(away, torch.add(z, z).sub_(q), pull).add_(q).sub_(z)
+        u = q.clamp(low, high).mul_(2).sub_(q)
+        q = torch.addmm(away, u, pull).add_(q, alpha=1 - RELAXED / 2)
     return q
+
+
+def pulls(K: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the two matrices of :func:`guess`, made once for a set."""
+    one = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
+    rest = torch.linalg.inv(one + K)
+    return (RELAXED * rest).float(), (RELAXED * (one - rest) - RELAXED / 2 * one).float()
 
 
 def iterate(problem: Problem, side: Tensor, passes: int) -> tuple[Face, Tensor | None, int]:
@@ -462,7 +514,7 @@ def line_search(part: Problem, m: Tensor, d: Tensor, q: Tensor, speed: Tensor, s
 def settle(problem: Problem, face: Face, rough: Tensor, element: str) -> Face:
     """Choose which rows tell the face: take care where rows touch without a multiplier, or depend on each other."""
     value = problem.t - problem.rows.product(face.m)
-    width = 1e-11 * problem.size
+    width = NEAR * problem.size
     fixed = problem.low == problem.high
     strong = (face.m.abs() > width) | fixed
     wanted = strong

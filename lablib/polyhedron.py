@@ -21,7 +21,7 @@ from scipy.optimize import linprog, nnls
 from torch import Tensor
 
 from . import banded
-from .active_set import EPS, DenseRows, Problem, back, search, times
+from .active_set import EPS, DenseRows, Problem, back, pulls, search, times
 from .projection import ConvexSet, check_point, raise_not_finite, truth
 from .sets import (
     _bounds_hold,
@@ -47,21 +47,31 @@ __all__ = ["Polyhedron"]
 class _Geometry(NamedTuple):
     """What depends on A and G alone; shapes may carry batch dimensions in front.
 
-    ``mask``, ``Q``, ``R``: independent rows of A and their factor. ``rows``: G and the identity, of norm 1, (r, n).
-    ``C``: their parts orthogonal to A, of norm 1 again; ``share``: the norm before, 0 for a row that A fixes. ``K``:
-    C C', or None where it would be too large. ``length_A``, ``length_G``: norms of the rows as given.
+    ``mask``, ``R``: independent rows of A and their factor, A' = Q R. ``rows``: G and the identity, of norm 1, (r, n).
+    C: their parts orthogonal to A, of norm 1 again; ``share``: the norm before, 0 for a row that A fixes. ``W``: Q' and
+    C, one under the other, as most products are with both. ``K``: C C', or None where it would be too large.
+    ``length_A``, ``length_G``: norms of the rows as given.
     """
 
     mask: Tensor
-    Q: Tensor
+    W: Tensor
     R: Tensor
     length_A: Tensor
     length_G: Tensor
     rows: Tensor
     share: Tensor
-    C: Tensor
     K: Tensor | None
-    pull: Tensor | None  # K (K + 1)^-1, which the first guess needs
+    pull: tuple[Tensor, Tensor] | None  # what the first guess multiplies with
+
+    @property
+    def across(self) -> Tensor:
+        """Q', the orthonormal rows that span those of A."""
+        return self.W[..., : self.mask.shape[-1], :]
+
+    @property
+    def C(self) -> Tensor:
+        """The rows orthogonal to A."""
+        return self.W[..., self.mask.shape[-1] :, :]
 
 
 class Polyhedron(ConvexSet):
@@ -95,8 +105,8 @@ class Polyhedron(ConvexSet):
     """
 
     ranks: ClassVar[dict[str, int]] = {"A": 2, "b": 1, "G": 2, "h": 1, "lower": 1, "upper": 1}
-    # places, sides, factor; then what A and G give: mask, Q, R, C, share
-    active_ranks: ClassVar[tuple[int, ...]] = (1, 1, 2, 1, 2, 2, 2, 1)
+    # places, sides, factor; then what A and G give: mask, W, R, share
+    active_ranks: ClassVar[tuple[int, ...]] = (1, 1, 2, 1, 2, 2, 1)
     _shown = ("A", "b", "G", "h", "lower", "upper")
     _lenient = False
 
@@ -227,18 +237,20 @@ class Polyhedron(ConvexSet):
         share = torch.where(share > 64 * n * EPS, share, 0.0)
         C = torch.where(share.unsqueeze(-1) > 0, C / torch.where(share > 0, share, 1.0).unsqueeze(-1), 0.0)
         K = C @ C.mT if plain and C.shape[-2] <= max(1024, n // 2) else None
-        return _Geometry(mask, Q, R, length_A, length_G, rows, share, C, K, None)
+        lead = torch.broadcast_shapes(Q.shape[:-2], C.shape[:-2])
+        W = torch.cat([Q.mT.expand(*lead, Q.shape[-1], n), C.expand(*lead, C.shape[-2], n)], -2)
+        return _Geometry(mask, W, R, length_A, length_G, rows, share, K, None)
 
     def _ends(self, g: _Geometry) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a point x_A with A x_A = b, and the ends of the rows of C; differentiable in b, h and the bounds."""
-        x = g.rows.new_zeros(self.dim)
-        if self.A is not None and self.A.shape[-2]:
-            x = times(g.Q, _triangular(g.R.mT, g.mask * (_double(self.b) / g.length_A), upper=False))
+        """Return Q'x for the x with A x = b, and the ends of the rows of C; differentiable in b, h and the bounds."""
+        tied = g.R.new_zeros(g.R.shape[-1])
+        if tied.shape[-1]:
+            tied = _triangular(g.R.mT, g.mask * (_double(self.b) / g.length_A), upper=False)
         low, high = self._raw_ends(g)
         free = g.share == 0
-        start, share = times(g.rows, x), torch.where(free, 1.0, g.share)
+        start, share = times(g.rows, back(g.across, tied)), torch.where(free, 1.0, g.share)
         return (
-            x,
+            tied,
             torch.where(free, -math.inf, (low - start) / share),
             torch.where(free, math.inf, (high - start) / share),
         )
@@ -272,10 +284,8 @@ class Polyhedron(ConvexSet):
             raise_not_finite("y", y)
         if self._sparse:
             return self._solve_banded(y, max_steps, element)
-        g, ends, bad = self._prepared(y)
-        x, side, factor, off, steps = self._search(g, ends, y, max_steps, element)
-        start, *limits = ends
-        large = sum(_size(torch.where(t.isfinite(), t, 0.0)) for t in limits) + _size(start)
+        g, ends, bad, large = self._prepared(y)
+        x, side, factor, off, steps = self._search(g, ends, large, y, max_steps, element)
         for _ in range(2):
             # Digits that a huge y costs come back from a nearer point with the same projection, on the way from x to y.
             near = x.reshape(*batch, self.dim)
@@ -283,7 +293,7 @@ class Polyhedron(ConvexSet):
             if max_steps is not None or not bool(huge.any()):
                 break
             y = torch.where(huge.unsqueeze(-1), near + 1e-5 * (y - near), y)
-            x, side, factor, off, more = self._search(g, ends, y, max_steps, element)
+            x, side, factor, off, more = self._search(g, ends, large, y, max_steps, element)
             steps += more
         off = off.reshape(batch) if bad is None else off.reshape(batch) | bad.expand(batch)
         if max_steps is None and not self._lenient:
@@ -291,7 +301,7 @@ class Polyhedron(ConvexSet):
         x = self._onto_bounds(x, side, batch)
         active = (factor.index, side.gather(-1, factor.index) * factor.real, factor.lower)
         active = tuple(t.reshape(*batch, *t.shape[1:]) for t in active)
-        return x.to(dtype).reshape(*batch, self.dim), (*active, g.mask, g.Q, g.R, g.C, g.share), steps
+        return x.to(dtype).reshape(*batch, self.dim), (*active, g.mask, g.W, g.R, g.share), steps
 
     def _rows(self) -> tuple[banded.BandedRows, Tensor]:
         """Return the sparse rows, of norm 1 and in a band, and their lengths before; kept while the rows stay."""
@@ -362,33 +372,36 @@ class Polyhedron(ConvexSet):
         if g is None or self._kept["data"] is None:  # new data, or new rows under the old ends
             self._check_values()
             g = self._geometry()
-            found = self._ends(g)
-            bad = None if self._kept["regular"] else self._off(g, found[0], y.dtype)
-            self._kept.update(data=(key, [t.clone() for t in given]), ends=(found, bad))
+            tied, low, high = found = self._ends(g)
+            start = back(g.across, tied)
+            bad = None if self._kept["regular"] else self._off(g, start, y.dtype)
+            large = sum(_size(torch.where(t.isfinite(), t, 0.0)) for t in (low, high)) + _size(start)
+            self._kept.update(data=(key, [t.clone() for t in given]), ends=(found, bad, large))
         if g.pull is None and g.K is not None and g.K.dim() == 2 and y.shape[:-1].numel() > 8:
-            one = torch.eye(g.K.shape[-1], dtype=g.K.dtype, device=g.K.device)
-            g = self._kept["geometry"] = g._replace(pull=one - torch.linalg.inv(one + g.K))
+            g = self._kept["geometry"] = g._replace(pull=pulls(g.K))
         return g, *self._kept["ends"]
 
-    def _search(self, g, ends, y, max_steps, element):
+    def _search(self, g, ends, large, y, max_steps, element):
         """Return x, the sides of the rows, their factor, which samples miss a row by far, and the passes."""
-        batch, dtype = y.shape[:-1], y.dtype
-        C, K, Q = (_flat(t, batch, 2) for t in (g.C, g.K, g.Q))
-        start, low, high = (_flat(t, batch, 1) for t in ends)
+        batch, dtype, p = y.shape[:-1], y.dtype, g.mask.shape[-1]
+        W, K = (_flat(t, batch, 2) for t in (g.W, g.K))
+        tied, low, high, large = (_flat(t, batch, rank) for t, rank in zip((*ends, large), (1, 1, 1, 0), strict=True))
         y = y.reshape(-1, self.dim).double()
-        x = y - times(Q, back(Q, y - start))
-        size = (_size(y) + _size(start)).unsqueeze(-1)
+        size = (_size(y) + large).unsqueeze(-1)
         size = torch.where(size == 0, 1.0, size)
-        t = times(C, x)
-        problem = Problem(DenseRows(C, K, g.pull), t, low.expand(t.shape), high.expand(t.shape), size)
+        along = times(W, y)
+        t = along[:, p:]
+        rows = DenseRows(W[..., p:, :], K, g.pull if len(t) > 8 else None)
+        problem = Problem(rows, t, low.expand(t.shape), high.expand(t.shape), size)
         face, steps = search(problem, max_steps, element)
-        x = x - back(C, face.m)
-        x = x - times(Q, back(Q, x - start))
-        value = times(C, x)
+        x = y - back(W, torch.cat([along[:, :p] - tied, face.m], -1))
+        along = times(W, x)
+        value = along[:, p:]
         far = (problem.over(value).abs() > self._allowed(dtype) * size).any(-1)
-        excess = problem.excess(value, face.side)
-        if bool((excess.abs() > 4 * EPS * size).any()):  # once more from x, for the digits that a huge y costs
-            x = x - back(C, face.factor.solve(excess))
+        excess, off = problem.excess(value, face.side), along[:, :p] - tied
+        error = torch.cat([off, excess], -1).abs().amax(-1) if along.shape[-1] else size[:, 0] * 0
+        if bool((error > 2 * EPS * math.sqrt(self.dim) * _size(x)).any()):  # once more from x: a huge y costs digits
+            x = x - back(W, torch.cat([off, face.factor.solve(excess)], -1))
         return x, face.side, face.factor, far, steps
 
     def _off(self, g, start, dtype):
@@ -541,17 +554,16 @@ class Polyhedron(ConvexSet):
 
     def _pull(self, v, active):
         """Return u = J v and the multipliers of the rows of C, (..., r): v = u + C'eta + a part in the rows of A."""
-        index, side, factor, mask, Q, _, C, share = active
+        index, side, factor, mask, W, _, share = active
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (self.A, self.G)):
             g = self._measure(mask)
-            Q, C, factor = g.Q, g.C, _gram_factor(g.C, index, side)
-        u = v - times(Q, back(Q, v))
-        eta = torch.zeros_like(u[..., :1]).expand(*u.shape[:-1], share.shape[-1])
+            W, factor = g.W, _gram_factor(g.C, index, side)
+        along, p = times(W, v), mask.shape[-1]
+        eta = torch.zeros_like(along[..., :1]).expand(*along.shape[:-1], share.shape[-1])
         if index.shape[-1]:
-            along = torch.where(side != 0, _take(times(C, v), index), 0.0)
-            eta = _put(eta, index, torch.cholesky_solve(along.unsqueeze(-1), factor).squeeze(-1))
-            u = u - back(C, eta)  # eq: eq-face-polyhedron
-        return u, eta
+            held = torch.where(side != 0, _take(along[..., p:], index), 0.0)
+            eta = _put(eta, index, torch.cholesky_solve(held.unsqueeze(-1), factor).squeeze(-1))
+        return v - back(W, torch.cat([along[..., :p], eta], -1)), eta  # eq: eq-face-polyhedron
 
     def _face(self, x):
         """Read the face off a point: the rows that hold up to rounding, of which an independent set is chosen."""
@@ -567,15 +579,15 @@ class Polyhedron(ConvexSet):
         factor = DenseRows(C, K).face(up | down, none, up & down, up & down)
         side = (up.double() * 2 - 1).gather(-1, factor.index) * factor.real
         active = tuple(t.reshape(*batch, *t.shape[1:]) for t in (factor.index, side, factor.lower))
-        return (*active, g.mask, g.Q, g.R, g.C, g.share)
+        return (*active, g.mask, g.W, g.R, g.share)
 
     def face_map(self, y, active):
         """Project y on the affine hull of the face, differentiable in y and in the data."""
         index, side, _, mask, *_ = active
         g = self._measure(mask)
-        start, low, high = self._ends(g)
+        tied, low, high = self._ends(g)
         x = y.double()
-        x = x - times(g.Q, back(g.Q, x - start))
+        x = x - back(g.across, times(g.across, x) - tied)
         if index.shape[-1]:
             end = torch.where(side > 0, _take(high, index), _take(low, index))
             excess = torch.where(side != 0, _take(times(g.C, x), index) - end, 0.0)
@@ -588,7 +600,7 @@ class Polyhedron(ConvexSet):
         """Return the gradients to the data: multipliers of v, and with A or G also those of y - x, row by row."""
         if self._sparse:
             return self._banded_gradient(v, active)
-        index, side, _, mask, Q, R, _, share = active
+        index, side, _, mask, W, R, share = active
         x, y, v = x.double(), y.double(), v.double()
         unit, length = _unit_rows(self.G.double()) if self.G is not None else (None, share[..., :0])
         m = length.shape[-1]
@@ -599,7 +611,9 @@ class Polyhedron(ConvexSet):
             if self.A is None or not self.A.shape[-2]:
                 return u, eta, total[..., :0]
             rows, length_A = _unit_rows(self.A.double())
-            Q_A, R_A = _factored(rows, mask)[1:] if rows.requires_grad and torch.is_grad_enabled() else (Q, R)
+            Q_A, R_A = W[..., : mask.shape[-1], :].mT, R
+            if rows.requires_grad and torch.is_grad_enabled():
+                _, Q_A, R_A = _factored(rows, mask)
             own, bound = _parted(eta, m)
             rest = total - u
             rest = rest - back(unit, own) if m else rest
@@ -795,7 +809,7 @@ class Polyhedron(ConvexSet):
         value = times(g.C, centre)
         room_up, room_down = high - value, value - low
         flat = (torch.minimum(room_up, room_down) <= 1e-9 * (1 + value.abs())).double()
-        step = step - times(g.Q, back(g.Q, step))
+        step = step - back(g.across, times(g.across, step))
         if bool(flat.any()):  # rows that hold everywhere: stay along them
             _, Q, _ = _row_factor(g.C * flat.unsqueeze(-1))
             step = step - times(Q, back(Q, step))
