@@ -162,15 +162,19 @@ def _prices(Y: Tensor, limit: int) -> tuple[Tensor, int, Tensor]:
     """Return column prices at which the columns sum to 1, the passes, and which samples (B,) are not there.
 
     The dual in b alone is convex and piecewise quadratic with gradient 1 - column sums; its Hessian is the Laplacian of
-    the support, reduced to the columns. A little of the identity is added to it, less as the error falls.
+    the support, reduced to the columns. A little of the identity is added to it, less as the error falls: so much that
+    prices of pieces that are apart may run about as far in a step as entries of Y differ.
     """
     rest = Y.mean(-2) - Y.mean((-2, -1)).unsqueeze(-1)  # the prices if X could have any sign
     b = rest
+    for _ in range(2):  # best prices of the rows for those of the columns, and back: that joins most of the support
+        a = _best(Y - b.unsqueeze(-2))
+        b = _best(Y.mT - a.unsqueeze(-2))
     where = torch.arange(len(Y), device=Y.device)
     # On the CPU what is done leaves the batch after each pass; elsewhere nothing is read but once in eight passes.
     stride = 1 if Y.device.type == "cpu" else 8
     tol = 64 * torch.finfo(Y.dtype).eps * (1 + (Y - rest.unsqueeze(-2)).abs().amax((-2, -1)))
-    spread = 2 * (Y.amax((-2, -1)) - Y.amin((-2, -1)))
+    spread = 2 * (Y.amax((-2, -1)) - Y.amin((-2, -1))).clamp(min=torch.finfo(Y.dtype).tiny)
     X = _rows(Y, b)
     out = b.clone()
     for step in range(limit + 1):
@@ -187,30 +191,38 @@ def _prices(Y: Tensor, limit: int) -> tuple[Tensor, int, Tensor]:
                 where, Y, X, b, tol, spread, error, worst, going = (
                     t[keep] for t in (where, Y, X, b, tol, spread, error, worst, going)
                 )
-        factor = _laplacian_factor(X.sign(), (0.1 * worst).clamp(1e-12, 1e-4))
+        factor = _laplacian_factor(X.sign(), (3 * worst / spread).clamp(1e-12, 0.1))
         d = torch.cholesky_solve(error.unsqueeze(-1), factor).squeeze(-1) * going.unsqueeze(-1)
         # Where the support falls apart the damped step runs far off; no price need go farther than the entries spread.
         d = d * (spread / d.abs().amax(-1).clamp(min=torch.finfo(d.dtype).tiny)).clamp(max=1).unsqueeze(-1)
-        b, X = _line_search(Y, b, d, error)
+        b, X = _line_search(Y, b, d, error, tol * d.abs().sum(-1))
     left = torch.zeros(len(out), dtype=torch.bool, device=Y.device)
     left[where[keep]] = True
     return out, step, left
 
 
-def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+def _best(Z: Tensor) -> Tensor:
+    """Return the thresholds of the rows of Z: the simplex has max(Z - threshold, 0)."""
+    X = threshold.simplex(Z)[0]
+    best = X.argmax(-1, keepdim=True)
+    return (Z.gather(-1, best) - X.gather(-1, best)).squeeze(-1)
+
+
+def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Go along d until the slope has fallen enough and not below 0: it falls, so an interval always halves.
 
-    A full step is taken unless it leads beyond the lowest point, where the dual may rise and steps go round.
+    A full step is taken unless it leads beyond the lowest point, where the dual may rise and steps go round. What
+    rounding makes of a slope, ``noise``, is not searched for.
     """
     first = (error * d).sum(-1)
     unread = Y.device.type != "cpu"
     t = torch.ones_like(first)
     X = _rows(Y, b + d)
     now = ((X.sum(-2) - 1) * d).sum(-1)
-    search = now < -1e-3 * first
+    search = now < -1e-3 * first - noise
     low, high, at_low, at_high = torch.zeros_like(t), t, first, now
     which = torch.arange(len(t), device=t.device)
-    part = Y, b, d, first
+    part = Y, b, d, first, noise
     for turn in range(20 if unread else 60):
         if not unread:  # those that have arrived leave
             keep = torch.nonzero(search).squeeze(-1)
@@ -221,7 +233,7 @@ def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor) -> tuple[Tensor
                     e[keep] for e in (which, search, low, high, at_low, at_high)
                 )
                 part = tuple(e[keep] for e in part)
-        y, start, along, fall = part
+        y, start, along, fall, slack = part
         # The chord and the middle in turns: the first is fast, the second sure.
         chord = low + (high - low) * (at_low / (at_low - at_high)).clamp(0.05, 0.95)
         try_ = torch.where(search, chord if turn % 2 == 0 else (low + high) / 2, t[which])
@@ -231,7 +243,7 @@ def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor) -> tuple[Tensor
         rises = now > 0
         low, at_low = torch.where(search & rises, try_, low), torch.where(search & rises, now, at_low)
         high, at_high = torch.where(search & ~rises, try_, high), torch.where(search & ~rises, now, at_high)
-        search = search & ((now > 0.3 * fall) | (now < -1e-3 * fall))
+        search = search & ((now > 0.3 * fall + slack) | (now < -1e-3 * fall - slack))
     return b + t.unsqueeze(-1) * d, X
 
 
