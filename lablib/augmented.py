@@ -215,27 +215,34 @@ def group_weight_step(
     """Improve W in ``min_{W,b} weight/2 |T - V W' - b|^2 + penalty sum_j |column j of W|``; return W and its best b.
 
     Method: proximal gradient on the Gram matrix, accelerated by :func:`~lablib.fenchel.descend`, which never raises the
-    value; the offsets are eliminated. A step costs outputs x inputs^2, whatever the number of samples. ``W``: (outputs,
-    inputs). ``design``: of V, (samples, inputs). ``T``: targets, (samples, outputs). Source: chapter "Augmented
-    Lagrangian".
+    value; the offsets are eliminated. A column that is zero, and still would be after a step of proximal gradient, sits
+    out this call: a step costs outputs x moving inputs^2, whatever the number of samples. ``W``: (outputs, inputs).
+    ``design``: of V, (samples, inputs). ``T``: targets, (samples, outputs). Source: chapter "Augmented Lagrangian".
     """
     right = T.mT @ design.centred
     length = 1 / design.curvature
     threshold = penalty / weight * length
+    start = W[:, design.varying]
+    image = start @ design.gram
+    wanted = torch.linalg.vector_norm(right - image, dim=0) > penalty / weight
+    moves = ((start != 0).any(0) | wanted).nonzero().squeeze(1)
+    gram = design.gram
+    if len(moves) < len(gram):
+        start, image, right, gram = start[:, moves], image[:, moves], right[:, moves], gram[moves][:, moves]
 
     def step(Y: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         Y = shrink_groups(Y - length * (image - right), threshold)  # eq: eq-weight-step
-        return Y, Y @ design.gram
+        return Y, Y @ gram
 
     def value(Y: Tensor, image: Tensor) -> Tensor:
         fit = (Y * (image - 2 * right)).sum(dtype=torch.float64)
         return weight / 2 * fit + penalty * torch.linalg.vector_norm(Y, dim=0).sum(dtype=torch.float64)
 
-    start = W[:, design.varying]
-    found, _ = descend(step, value, start, start @ design.gram, steps)
+    found, _ = descend(step, value, start, image, steps)
+    inputs = design.varying[moves]
     W = torch.zeros_like(W)
-    W[:, design.varying] = found
-    return W, T.mean(0) - found @ design.mean
+    W[:, inputs] = found
+    return W, T.mean(0) - found @ design.mean[moves]
 
 
 # ---- the lifted point and its certificate ---------------------------------------------------------------------------
@@ -269,6 +276,36 @@ class LiftedPoint:
         old = getattr(self, name)
         first = None if l == 0 and name in ("weights", "offsets") else self.first
         return replace(self, **{name: (*old[:l], value, *old[l + 1 :]), "first": first})
+
+    def only(self, units: Sequence[Tensor]) -> LiftedPoint:
+        """Return the point without all but some hidden units, given by their indices in each hidden layer."""
+        keep = [slice(None), *units, slice(None)]
+        weights = tuple(W[:, below][above] for W, below, above in zip(self.weights, keep, keep[1:], strict=False))
+        rows = [tuple(t[..., own] for t, own in zip(part, keep[1:], strict=True)) for part in self._rows()]
+        return LiftedPoint(weights, *rows, None if self.first is None else self.first[:, keep[1]])
+
+    def with_units(self, part: LiftedPoint, units: Sequence[Tensor]) -> LiftedPoint:
+        """Return the point with what :meth:`only` took from it changed; the other units hear and say nothing."""
+        keep = [slice(None), *units, slice(None)]
+        weights, rows = [], []
+        for old, new, below, above in zip(self.weights, part.weights, keep, keep[1:], strict=False):
+            W = new.new_zeros(len(old), new.shape[1])
+            W[above] = new
+            weights.append(torch.zeros_like(old))
+            weights[-1][:, below] = W
+        for old_part, new_part in zip(self._rows(), part._rows(), strict=True):
+            rows.append([])
+            for old, new, own in zip(old_part, new_part, keep[1:], strict=True):
+                rows[-1].append(old.clone())
+                rows[-1][-1][..., own] = new
+        first = None
+        if part.first is not None:
+            first = self.offsets[0].repeat(len(part.first), 1)
+            first[:, keep[1]] = part.first
+        return LiftedPoint(tuple(weights), *(tuple(one) for one in rows), first)
+
+    def _rows(self) -> tuple[tuple[Tensor, ...], ...]:
+        return self.offsets, self.us, self.vs, self.multipliers
 
     def affine(self, X: Tensor, l: int) -> Tensor:
         """Return ``V_{l-1} W_l' + b_l``."""
@@ -727,15 +764,18 @@ class GroupSparseNetwork(nn.Module):
 
     def _iteration(self, X: Tensor, T: Tensor, design: Design, trace: bool) -> Callable[[], bool]:
         """Compute an outer iteration, change nothing, and return what puts it into place."""
-        point = self._point
+        last = len(self.layers) - 1
+        whole, units = self._awake(replace(self._point, first=None))  # so that a saved run goes on with the same bits
+        point = whole.only(units)
+        point = replace(point, first=point.affine(X, 0))
         notes: list[tuple[str, float]] = []
 
         def note(block: str) -> None:
             if trace:
-                notes.append((block, self._lagrangian(point, X, T)))
+                notes.append((block, self._lagrangian(whole.with_units(point, units), X, T)))
 
-        note("start")
-        last = len(self.layers) - 1
+        if trace:
+            notes.append(("start", self._lagrangian(self._point, X, T)))
         for _ in range(self.sweeps):
             for l in range(last, -1, -1):
                 for _ in range(self.pair_steps if l < last else 1):
@@ -749,7 +789,13 @@ class GroupSparseNetwork(nn.Module):
                 point = point.put("weights", l, W).put("offsets", l, b)
                 if l == 0:
                     point = replace(point, first=point.affine(X, 0))
+                elif not bool((W != 0).any(0).all()):
+                    whole = whole.with_units(point, units)
+                    whole = self._rest(whole, l - 1, (whole.weights[l] == 0).all(0))
+                    whole, units = self._awake(whole)
+                    point = whole.only(units)
                 note(f"W{l + 1}")
+        point = whole.with_units(point, units)
         for l in range(last + 1):
             residual = point.us[l] - point.affine(X, l)
             point = point.put("multipliers", l, point.multipliers[l] + self.rho * residual)  # eq: eq-multiplier-update
@@ -767,6 +813,35 @@ class GroupSparseNetwork(nn.Module):
             return True
 
         return commit
+
+    def _awake(self, point: LiftedPoint) -> tuple[LiftedPoint, list[Tensor]]:
+        """Return the point with the units at rest at their best, and in each hidden layer the indices of the others."""
+        units = []
+        for l in range(len(self.layers) - 1):
+            still = (point.weights[l + 1] == 0).all(0) & (point.weights[l] == 0).all(1)
+            if bool(still.any()):
+                point = self._rest(point, l, still)
+            still[0] &= ~still.all()  # one unit stays, so that no layer is empty
+            units.append((~still).nonzero().squeeze(1))
+        return point, units
+
+    def _rest(self, point: LiftedPoint, l: int, still: Tensor) -> LiftedPoint:
+        """Minimise over all that is the own of units which nobody hears: their weights become zero, U and V the best.
+
+        The multipliers are zero after their next step, and then no block step moves such a unit: it need not be looked
+        at again.
+        """
+        W, u, v = (t.clone() for t in (point.weights[l], point.us[l], point.vs[l]))
+        W[still] = 0.0
+        u[:, still] = point.offsets[l][still] - point.multipliers[l][:, still] / self.rho  # eq: eq-rest
+        v[:, still] = leaky(u[:, still], self.slope)
+        first = point.first
+        point = point.put("weights", l, W).put("us", l, u).put("vs", l, v)
+        if l == 0 and first is not None:
+            first = first.clone()
+            first[:, still] = point.offsets[0][still]
+            point = replace(point, first=first)
+        return point
 
     def _pair_step(self, point: LiftedPoint, X: Tensor, T: Tensor, l: int) -> LiftedPoint:
         """Improve U_l and V_l together; exactly at the top, by a majoriser of the layer above elsewhere."""

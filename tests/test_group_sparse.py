@@ -17,6 +17,7 @@ from torch.testing import assert_close
 from lablib import GroupSparseNetwork, SolveError, activation_step
 from lablib.augmented import (
     Design,
+    LiftedPoint,
     activation_candidates,
     group_weight_step,
     leaky,
@@ -24,6 +25,7 @@ from lablib.augmented import (
     shrink_groups,
     spectral_square,
 )
+from lablib.fenchel import descend
 
 F64 = torch.float64
 SLOPES = (0.0, 0.01, 0.3, 0.9)
@@ -143,6 +145,30 @@ def test_the_weight_step_reaches_scikit_learn_s_group_lasso_and_never_rises(pena
     assert bool((W == 0).all(0).any()) == (penalty == 6.0)
 
 
+@pytest.mark.parametrize("start", ["zero", "sparse", "full"])
+def test_columns_sit_out_only_where_a_step_leaves_them_at_zero_and_all_come_back_that_must(start):
+    """Beside the plain version, accelerated proximal gradient on all columns, and scikit-learn's solution."""
+    V, T, weight, penalty = draw(40, 12, seed=1) + 2.0, draw(40, 3, seed=2), 0.7, 6.0
+    W = 0.02 * draw(3, 12, seed=3) * {"zero": 0.0, "sparse": torch.arange(12) % 3 == 0, "full": 1.0}[start]
+    design, centred = Design.of(V), V - V.mean(0)
+    gram, right, threshold = centred.mT @ centred, T.mT @ centred, penalty / weight / design.curvature
+    moves = (W != 0).any(0) | (shrink_groups(W - (W @ gram - right) / design.curvature, threshold) != 0).any(0)
+    assert bool(moves.all()) == (start == "full") and moves.sum() > 1
+
+    def step(Y, image):
+        Y = shrink_groups(Y - (image - right) / design.curvature, threshold) * moves
+        return Y, Y @ gram
+
+    def value(Y, image):
+        return weight / 2 * (Y * (image - 2 * right)).sum() + penalty * Y.norm(dim=0).sum()
+
+    assert_close(group_weight_step(W, design, T, weight, penalty, 12)[0], descend(step, value, W, W @ gram, 12)[0])
+    for _ in range(300):
+        W, _ = group_weight_step(W, design, T, weight, penalty, 10)
+    other = MultiTaskLasso(penalty / weight / len(V), tol=1e-12, max_iter=100_000).fit(V.numpy(), T.numpy())
+    assert_close(W, torch.tensor(other.coef_), atol=1e-6, rtol=1e-6)
+
+
 def test_inputs_that_never_vary_get_no_weight():
     V = draw(20, 4)
     V[:, 2] = 5.0
@@ -213,6 +239,99 @@ def test_every_block_step_of_a_whole_run_decreases_the_augmented_lagrangian(digi
     assert runs[0][-1][-1] < runs[0][0][-1] - 1e-3
     X, y = digits[:2]
     assert net.history.rows[-1]["objective"] == pytest.approx(net.lagrangian(net._point, X, y), rel=1e-12)
+
+
+def dying(hidden=(20, 15), **options):
+    """A network whose units go to rest, one after the other."""
+    return network(hidden, group_penalty=4e-3, rho=0.3, **options)
+
+
+@pytest.mark.eq("eq-rest")
+def test_going_to_rest_is_the_least_that_the_lagrangian_can_be_in_what_the_unit_owns(digits):
+    X, y = digits[:2]
+    net = dying()
+    net.fit(X, y, epochs=3, tol=0.0, progress=False)
+    point = net.lift(X, y)
+    point = point.put("weights", 1, point.weights[1] * (torch.arange(20) > 4))  # five units that nobody hears
+    point = point.put("multipliers", 0, draw(200, 20))
+    still = torch.arange(20) < 5
+    rested = net._rest(point, 0, still)
+    least = net.lagrangian(rested, X, y)
+    assert least < net.lagrangian(point, X, y) - 1e-3
+    assert rested.weights[0][still].abs().sum() == 0
+    back = rested.put("weights", 0, torch.where(still[:, None], point.weights[0], rested.weights[0]))
+    for name in ("us", "vs"):
+        back = back.put(name, 0, torch.where(still, getattr(point, name)[0], getattr(rested, name)[0]))
+    for ours, other in zip(back.parts().values(), point.parts().values(), strict=True):
+        assert all(torch.equal(one, two) for one, two in zip(ours, other, strict=True)), "nothing else moves"
+    for seed in range(40):
+        size = 10.0 ** -(seed % 4)
+        W, u = rested.weights[0].clone(), rested.us[0].clone()
+        W[still] += size * draw(5, 64, seed=seed)
+        u[:, still] += size * draw(200, 5, seed=seed)
+        v = torch.where(still, leaky(u, net.slope) + size * draw(200, 20, seed=seed).abs(), rested.vs[0])
+        other = rested.put("weights", 0, W).put("us", 0, u).put("vs", 0, v)
+        assert net.lagrangian(other, X, y) >= least
+
+
+def test_units_at_rest_are_left_out_of_an_iteration_and_change_nothing_in_it(digits):
+    """The same iterations, of the network without them."""
+    X, y = digits[:2]
+    net = dying()
+    net.fit(X, y, epochs=20, tol=0.0, progress=False)
+    point, units = net._awake(net._point)
+    kept = [len(own) for own in units]
+    assert 0 < kept[0] < 20 and 0 < kept[1] < 15
+    small = dying(kept)
+    small.rho, small.activation_penalty = net.rho, net.activation_penalty
+    small._point, small._data = point.only(units), net._data
+    small.history.best = {"loss": math.inf, "weights": {n: p.detach().clone() for n, p in small.named_parameters()}}
+    for one in (net, small):
+        one.growth = 1.0
+        one.fit(X, y, epochs=3, tol=0.0, progress=False, trace=True)
+    for ours, other in zip(net._point.only(units).parts().values(), small._point.parts().values(), strict=True):
+        for one, two in zip(ours, other, strict=True):
+            assert_close(one, two, atol=1e-9, rtol=1e-9)
+    values = [[value for *_, value in one.history.steps][1:] for one in (net, small)]
+    assert_close(*(torch.tensor(one) for one in values), atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+def test_block_steps_decrease_while_units_go_to_rest(digits, loss):
+    net = dying(loss=loss)
+    net.fit(*digits[:2], epochs=25, tol=0.0, progress=False, trace=True)
+    for _, steps in itertools.groupby(net.history.steps, lambda one: one[1]):
+        values = [value for *_, value in steps]
+        assert all(b <= a + 1e-12 * abs(a) for a, b in itertools.pairwise(values))
+    assert min(net.zero_groups()[1:]) > 3
+    still = (net._point.weights[1] == 0).all(0)
+    assert bool(still.any()) and net._point.weights[0][still].abs().sum() == 0
+    assert net._point.multipliers[0][:, still].abs().max() < 1e-12
+
+
+def test_units_that_nobody_hears_at_first_get_their_chance(digits):
+    net = network((12,))
+    with torch.no_grad():
+        net.layers[1].weight.zero_()
+    before = net.objective(*digits[:2])
+    net.fit(*digits[:2], epochs=20, tol=0.0, progress=False)
+    assert net.zero_groups()[1] < 6 and net.objective(*digits[:2]) < 0.5 * before
+
+
+def test_a_point_is_put_together_again_from_its_parts():
+    widths, n = (4, 6, 5, 2), 7
+    weights = tuple(draw(b, a, seed=a) for a, b in itertools.pairwise(widths))
+    rows = [tuple(draw(n, b, seed=b + i) for b in widths[1:]) for i in range(3)]
+    point = LiftedPoint(weights, tuple(draw(b, seed=b) for b in widths[1:]), *rows)
+    units = [torch.tensor([0, 2, 5]), torch.tensor([1, 4])]
+    small = point.only(units)
+    assert [W.shape for W in small.weights] == [(3, 4), (2, 3), (2, 2)]
+    assert_close(small.weights[1], point.weights[1][[1, 4]][:, [0, 2, 5]])
+    whole = point.with_units(small, units)
+    for name in ("offsets", "us", "vs", "multipliers"):
+        assert all(torch.equal(a, b) for a, b in zip(getattr(whole, name), getattr(point, name), strict=True))
+    assert torch.equal(whole.only(units).weights[1], small.weights[1])
+    assert whole.weights[1][:, [1, 3, 4]].abs().sum() == whole.weights[1][[0, 2, 3]].abs().sum() == 0
 
 
 @pytest.mark.eq("eq-augmented")
