@@ -358,8 +358,14 @@ class GroupSparseNetwork(nn.Module):
 
     ``rho``: the first weight of the squared residuals; ``activation_penalty``: the first beta. Both grow, by
     ``growth``, where the residual that they answer for does not fall; all is for sums over samples. ``sweeps``: over
-    all blocks, for each update of the multipliers. ``pair_steps``, ``w_steps``: inner steps for a block. ``seed``: for
-    the first weights (normal, of standard deviation ``first`` over the square root of the inputs).
+    all blocks, for each update of the multipliers. ``pair_steps``, ``w_steps``: inner steps for a block. ``patience``:
+    a hidden unit that nobody hears for so many sweeps in a row is put to rest, for good, and costs nothing any more; a
+    small number is fast, and may end in a worse point. ``seed``: for the first weights (normal, of standard deviation
+    ``first`` over the square root of the inputs).
+
+    Limits: the problem is not convex, and what is found depends on the start. All samples take part in each step, and
+    U, V and the multipliers are kept for all of them, so memory grows as samples times units. No convergence is proved;
+    :meth:`kkt_residual` says how near a run came.
 
     The network's own weights are always the best that a run has met, measured by the objective at the forward pass,
     where all constraints hold. The iterate of the method lives beside them. Raises InputError or TypeError, naming the
@@ -458,6 +464,7 @@ class GroupSparseNetwork(nn.Module):
         sweeps: int = 3,
         pair_steps: int = 1,
         w_steps: int = 10,
+        patience: int = 30,
     ) -> None:
         super().__init__()
         _slope(slope)
@@ -472,11 +479,13 @@ class GroupSparseNetwork(nn.Module):
         (self.growth,) = numbers("growth", growth, 1, positive=True)
         if self.growth < 1:
             raise InputError(f"growth is {self.growth:g}: expected a number of at least 1")
-        for name, value in (("sweeps", sweeps), ("pair_steps", pair_steps), ("w_steps", w_steps)):
+        counts = {"sweeps": sweeps, "pair_steps": pair_steps, "w_steps": w_steps, "patience": patience}
+        for name, value in counts.items():
             whole(name, value)
-        self.sweeps, self.pair_steps, self.w_steps = sweeps, pair_steps, w_steps
+            setattr(self, name, value)
         self.history = History()
         self._point: LiftedPoint | None = None
+        self._idle: list[Tensor] = []  # for each hidden unit the sweeps in a row in which nobody heard it
         self._residuals: list[float] = []
         self._data: list[float] = []  # tells whether the next call of fit brings the same data
 
@@ -761,11 +770,13 @@ class GroupSparseNetwork(nn.Module):
             weights = {name: p.detach().clone() for name, p in self.named_parameters()}
             self.history.best = {"pass": self.history.passes, "loss": loss, "weights": weights}
         self._point, self._data, self._residuals = self._lift(X, T), data, []
+        self._idle = [torch.zeros(len(b), dtype=torch.int64) for b in self._point.offsets[:-1]]
 
     def _iteration(self, X: Tensor, T: Tensor, design: Design, trace: bool) -> Callable[[], bool]:
         """Compute an outer iteration, change nothing, and return what puts it into place."""
         last = len(self.layers) - 1
-        whole, units = self._awake(replace(self._point, first=None))  # so that a saved run goes on with the same bits
+        idle = [count.to(X.device) for count in self._idle]
+        whole, units = self._awake(replace(self._point, first=None), idle)  # as a saved run does, for the same bits
         point = whole.only(units)
         point = replace(point, first=point.affine(X, 0))
         notes: list[tuple[str, float]] = []
@@ -789,11 +800,13 @@ class GroupSparseNetwork(nn.Module):
                 point = point.put("weights", l, W).put("offsets", l, b)
                 if l == 0:
                     point = replace(point, first=point.affine(X, 0))
-                elif not bool((W != 0).any(0).all()):
-                    whole = whole.with_units(point, units)
-                    whole = self._rest(whole, l - 1, (whole.weights[l] == 0).all(0))
-                    whole, units = self._awake(whole)
-                    point = whole.only(units)
+                else:
+                    unheard = torch.ones_like(idle[l - 1])
+                    unheard[units[l - 1]] = (W == 0).all(0).long()
+                    idle[l - 1] = (idle[l - 1] + 1) * unheard
+                    if bool((idle[l - 1][units[l - 1]] >= self.patience).any()):
+                        whole, units = self._awake(whole.with_units(point, units), idle)
+                        point = whole.only(units)
                 note(f"W{l + 1}")
         point = whole.with_units(point, units)
         for l in range(last + 1):
@@ -806,7 +819,7 @@ class GroupSparseNetwork(nn.Module):
             raise FloatingPointError(f"a multiplier is {largest:.3g}: try a larger rho, or inputs of a smaller scale")
 
         def commit() -> bool:
-            self._point = point
+            self._point, self._idle = point, idle
             number = self.history.steps[-1][1] + 1 if self.history.steps else 0
             self.history.steps += [(self.history.passes + 1, number, *one) for one in notes]
             self._adapt(X)
@@ -814,11 +827,11 @@ class GroupSparseNetwork(nn.Module):
 
         return commit
 
-    def _awake(self, point: LiftedPoint) -> tuple[LiftedPoint, list[Tensor]]:
+    def _awake(self, point: LiftedPoint, idle: list[Tensor]) -> tuple[LiftedPoint, list[Tensor]]:
         """Return the point with the units at rest at their best, and in each hidden layer the indices of the others."""
         units = []
-        for l in range(len(self.layers) - 1):
-            still = (point.weights[l + 1] == 0).all(0) & (point.weights[l] == 0).all(1)
+        for l, count in enumerate(idle):
+            still = count >= self.patience
             if bool(still.any()):
                 point = self._rest(point, l, still)
             still[0] &= ~still.all()  # one unit stays, so that no layer is empty
@@ -912,7 +925,7 @@ class GroupSparseNetwork(nn.Module):
 
     # -- resumption ---------------------------------------------------------------------------------------------------
 
-    _resumed = ("rho", "activation_penalty", "_residuals", "_data")
+    _resumed = ("rho", "activation_penalty", "_idle", "_residuals", "_data")
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what resuming needs beside the weights; ``state_dict`` calls it."""

@@ -243,7 +243,7 @@ def test_every_block_step_of_a_whole_run_decreases_the_augmented_lagrangian(digi
 
 def dying(hidden=(20, 15), **options):
     """A network whose units go to rest, one after the other."""
-    return network(hidden, group_penalty=4e-3, rho=0.3, **options)
+    return network(hidden, **{"group_penalty": 4e-3, "rho": 0.3, "patience": 4} | options)
 
 
 @pytest.mark.eq("eq-rest")
@@ -267,9 +267,13 @@ def test_going_to_rest_is_the_least_that_the_lagrangian_can_be_in_what_the_unit_
     for seed in range(40):
         size = 10.0 ** -(seed % 4)
         W, u = rested.weights[0].clone(), rested.us[0].clone()
-        W[still] += size * draw(5, 64, seed=seed)
-        u[:, still] += size * draw(200, 5, seed=seed)
-        v = torch.where(still, leaky(u, net.slope) + size * draw(200, 20, seed=seed).abs(), rested.vs[0])
+        if seed % 3 != 1:
+            W[still] += size * draw(5, 64, seed=seed)
+        if seed % 3 != 2:
+            u[:, still] += size * draw(200, 5, seed=seed)
+        v = torch.where(still, leaky(u, net.slope), rested.vs[0])
+        if seed % 3 == 0:
+            v = v + size * still * draw(200, 20, seed=seed).abs()
         other = rested.put("weights", 0, W).put("us", 0, u).put("vs", 0, v)
         assert net.lagrangian(other, X, y) >= least
 
@@ -279,12 +283,13 @@ def test_units_at_rest_are_left_out_of_an_iteration_and_change_nothing_in_it(dig
     X, y = digits[:2]
     net = dying()
     net.fit(X, y, epochs=20, tol=0.0, progress=False)
-    point, units = net._awake(net._point)
+    point, units = net._awake(net._point, net._idle)
     kept = [len(own) for own in units]
     assert 0 < kept[0] < 20 and 0 < kept[1] < 15
     small = dying(kept)
     small.rho, small.activation_penalty = net.rho, net.activation_penalty
     small._point, small._data = point.only(units), net._data
+    small._idle = [count[own] for count, own in zip(net._idle, units, strict=True)]
     small.history.best = {"loss": math.inf, "weights": {n: p.detach().clone() for n, p in small.named_parameters()}}
     for one in (net, small):
         one.growth = 1.0
@@ -298,15 +303,46 @@ def test_units_at_rest_are_left_out_of_an_iteration_and_change_nothing_in_it(dig
 
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
 def test_block_steps_decrease_while_units_go_to_rest(digits, loss):
-    net = dying(loss=loss)
+    net = dying(loss=loss, patience=2)
     net.fit(*digits[:2], epochs=25, tol=0.0, progress=False, trace=True)
     for _, steps in itertools.groupby(net.history.steps, lambda one: one[1]):
         values = [value for *_, value in steps]
         assert all(b <= a + 1e-12 * abs(a) for a, b in itertools.pairwise(values))
     assert min(net.zero_groups()[1:]) > 3
-    still = (net._point.weights[1] == 0).all(0)
-    assert bool(still.any()) and net._point.weights[0][still].abs().sum() == 0
+    still = net._idle[0] > 5  # a step of the multipliers ago at the least
+    assert bool(still.any()) and net._point.weights[1][:, still].abs().sum() == 0
+    assert net._point.weights[0][still].abs().sum() == 0
     assert net._point.multipliers[0][:, still].abs().max() < 1e-12
+
+
+def test_a_unit_goes_to_rest_after_as_many_sweeps_unheard_as_patience_says(digits):
+    X, y = digits[:2]
+    rows = {}
+    for patience in (1, 4, 1000):
+        net = dying(patience=patience)
+        rows[patience] = []
+        for _ in range(8):
+            net.fit(X, y, epochs=1, tol=0.0, progress=False)
+            unheard = (net._point.weights[1] == 0).all(0)
+            deaf = (net._point.weights[0] == 0).all(1)
+            assert torch.equal(net._idle[0] > 0, unheard)
+            assert bool((deaf | (net._idle[0] < patience)).all())
+            rows[patience].append(int((deaf & unheard).sum()))
+    assert 0 <= rows[4][1] < rows[1][1] and rows[4][-1] > 0 == max(rows[1000])
+
+
+def test_a_run_saved_while_units_wait_for_their_rest_goes_on_with_the_same_bits(digits):
+    X, y = digits[:2]
+    whole, begun = dying(), dying()
+    whole.fit(X, y, epochs=8, tol=0.0, progress=False)
+    begun.fit(X, y, epochs=3, tol=0.0, progress=False)
+    assert any(bool(((count > 0) & (count < 4)).any()) for count in begun._idle), "some wait"
+    other = dying(seed=5)
+    other.load_state_dict(begun.state_dict())
+    other.fit(X, y, epochs=5, tol=0.0, progress=False)
+    for ours, theirs in zip(other._point.parts().values(), whole._point.parts().values(), strict=True):
+        assert all(torch.equal(one, two) for one, two in zip(ours, theirs, strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(other._idle, whole._idle, strict=True))
 
 
 def test_units_that_nobody_hears_at_first_get_their_chance(digits):

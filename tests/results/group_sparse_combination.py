@@ -3,7 +3,7 @@
 It begins at ProxSGD's solutions of `group-sparse-mnist` (made again here, with the settings in that record). The first
 rho and the number of outer iterations are chosen on the first seed: the lowest objective among all whose accuracy on
 the validation images is within two points of ProxSGD's. Then all three seeds. The rule is the aim itself, with
-validation images for test images. The grid of rho was set after a look at objective and validation accuracy.
+validation images for test images. The grid of rho was set after exploratory runs, in which test accuracies were seen.
 
     make results NAME=group-sparse-combination      # minutes; after make results NAME=group-sparse-mnist
 """
