@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .fenchel import descend
+from .projection import raise_not_finite
 from .solution import InputError, first_index
 from .training import (
     History,
@@ -116,7 +117,8 @@ def activation_step(
     Method: the function is quadratic on each side of u = 0, and so the minimiser is one of five points; the best of
     those that are feasible is exact, although the problem is not convex. ``p``, ``q``: centres, tensors that broadcast.
     ``a``, ``b``: positive weights, numbers or tensors. ``slope``: of s(u) = max(u, slope u), in [0, 1). ``penalty``:
-    not negative. No branch and no loop over entries. Raises InputError for a slope, weight or penalty out of range.
+    not negative. No branch and no loop over entries. Raises InputError or TypeError, naming the argument, for numbers
+    out of range or not finite, and for shapes and dtypes that do not fit.
     Source: chapter "Augmented Lagrangian"; the released code has a closed form too, which is not always the minimum.
 
     >>> v, u = activation_step(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, -1.0, 0.5]), 1.0, 1.0)
@@ -124,10 +126,20 @@ def activation_step(
     ([0.5, 0.0, 1.25], [0.5, -1.0, 1.25])
     """
     _slope(slope)
+    for name, centre in (("p", p), ("q", q)):
+        if not isinstance(centre, Tensor):
+            raise TypeError(f"{name} is a {type(centre).__name__}: expected a torch tensor; torch.as_tensor makes one")
+        raise_not_finite(name, centre)
+    if not p.is_floating_point() or p.dtype != q.dtype:
+        raise TypeError(f"p has dtype {p.dtype} and q {q.dtype}: expected one floating dtype for both")
     _positive("a", a)
     _positive("b", b)
-    if not penalty >= 0:
-        raise InputError(f"penalty is {penalty:g}: expected a number that is not negative")
+    shapes = [tuple(t.shape) for t in (p, q, a, b) if isinstance(t, Tensor)]
+    try:
+        torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        raise InputError(f"p, q, a and b have the shapes {shapes}: expected shapes that broadcast") from None
+    (penalty,) = numbers("penalty", penalty, 1, positive=False)
     return _pair(p, q, a, b, slope, penalty)
 
 
@@ -398,6 +410,8 @@ class GroupSparseNetwork(nn.Module):
             if not isinstance(width, int) or isinstance(width, bool) or width < 1:
                 raise InputError(f"widths[{i}] is {width!r}: expected a whole number of at least 1", index=(i,))
         (first,) = numbers("first", first, 1, positive=True)
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise TypeError(f"seed is a {type(seed).__name__}: expected a whole number")
         generator = torch.Generator().manual_seed(seed)
         layers = []
         for inputs, outputs in itertools.pairwise(widths):
@@ -419,12 +433,15 @@ class GroupSparseNetwork(nn.Module):
         """Take over an ordinary network, with copies of its weights; options as in the constructor.
 
         Understood: Linear, and after each one LeakyReLU or ReLU, all of one slope; the last activation is absent for
-        ``loss="cross_entropy"``. Raises TypeError for another module, by its index.
+        ``loss="cross_entropy"``. Raises TypeError for another module or dtype, and InputError for widths that do not
+        fit, by the module's index.
 
         >>> plain = nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.2), nn.Linear(4, 2), nn.LeakyReLU(0.2))
         >>> GroupSparseNetwork.from_modules(plain, 0.01).slope
         0.2
         """
+        if not isinstance(modules, (nn.Sequential, Sequence)):
+            raise TypeError(f"modules is a {type(modules).__name__}: expected an nn.Sequential, or a list of modules")
         modules = list(modules)
         layers, slopes = [], set()
         for i, module in enumerate(modules):
@@ -433,6 +450,17 @@ class GroupSparseNetwork(nn.Module):
                 what = "Linear with bias=True" if i % 2 == 0 else "LeakyReLU or ReLU"
                 raise TypeError(f"modules[{i}] is {module}: expected {what}")
             if i % 2 == 0:
+                if layers and module.in_features != layers[-1].out_features:
+                    raise InputError(
+                        f"modules[{i}] has {module.in_features} inputs: expected {layers[-1].out_features}, the "
+                        f"outputs of modules[{i - 2}]",
+                        index=(i,),
+                    )
+                if layers and module.weight.dtype != layers[-1].weight.dtype:
+                    raise TypeError(
+                        f"modules[{i}] has dtype {module.weight.dtype}: expected {layers[-1].weight.dtype}, like "
+                        f"modules[{i - 2}]"
+                    )
                 layer = nn.Linear(
                     module.in_features, module.out_features, dtype=module.weight.dtype, device=module.weight.device
                 )
@@ -732,12 +760,24 @@ class GroupSparseNetwork(nn.Module):
         """
         labels = isinstance(y, Tensor) and y.dtype == torch.int64
         X, T = self._checked(X, y)
-        held_out = None if validation is None else (*self._checked(*validation, name="validation"), validation[1])
+        held_out = None
+        if validation is not None:
+            if not isinstance(validation, Sequence) or len(validation) != 2:
+                raise TypeError(f"validation is a {type(validation).__name__}: expected a pair (X, y)")
+            held_out = (*self._checked(*validation, name="validation"), validation[1])
         whole("epochs", epochs)
         numbers("tol", tol, 1, positive=False)
+        for name, parameter in self.named_parameters():
+            raise_not_finite(name, parameter.detach())
+        try:
+            design = Design.of(X)  # the first layer's inputs never change
+        except FloatingPointError:
+            largest = float(X.abs().max())
+            raise InputError(
+                f"X reaches {largest:.3g}: expected inputs whose squares have a finite sum in {X.dtype}; scale them"
+            ) from None
         with torch.no_grad():
             self._start(X, T)
-        design = Design.of(X)  # the first layer's inputs never change
 
         def advance() -> Callable[[], bool]:
             with torch.no_grad():
@@ -1003,11 +1043,11 @@ def _slope(slope: float) -> None:
 
 def _positive(name: str, value: Tensor | float) -> None:
     if isinstance(value, Tensor):
-        bad = ~(value > 0)
+        bad = ~((value > 0) & (value < math.inf))
         if bool(bad.any()):
             index = first_index(bad)
             raise InputError(
                 f"{name}{list(index) or ''} is {value[index].item():g}: expected a positive number", index=index
             )
-    elif not value > 0:
-        raise InputError(f"{name} is {value:g}: expected a positive number")
+    else:
+        numbers(name, value, 1, positive=True)

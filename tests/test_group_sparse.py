@@ -785,6 +785,12 @@ def small(widths=(3, 4, 2), slope=0.1, group_penalty=1e-3, **options):
     return GroupSparseNetwork(list(widths), slope, group_penalty, dtype=F64, **options)
 
 
+def spoilt(net):
+    with torch.no_grad():
+        net.layers[1].weight[0, 1] = math.nan
+    return net
+
+
 def changed(t, index, value):
     t = t.clone()
     t[index] = value
@@ -826,7 +832,22 @@ def changed(t, index, value):
         (lambda: activation_step(X3, X3, 0.0, 1.0), "a is 0: expected a positive number"),
         (lambda: activation_step(X3, X3, 1.0, changed(X3.abs(), (1, 2), -1.0)), r"b\[1, 2\] is -1: expected"),
         (lambda: activation_step(X3, X3, 1.0, 1.0, 1.5), "slope is 1.5: expected a number from 0"),
-        (lambda: activation_step(X3, X3, 1.0, 1.0, penalty=-1.0), "penalty is -1: expected a number that is not"),
+        (lambda: activation_step(X3, X3, 1.0, 1.0, penalty=-1.0), "penalty is -1: expected a finite number"),
+        (lambda: activation_step(X3, X3, 1.0, 1.0, penalty=math.nan), "penalty is nan: expected a finite number"),
+        (lambda: activation_step(changed(X3, (3, 0), math.nan), X3, 1.0, 1.0), r"p\[3, 0\] is nan"),
+        (lambda: activation_step(X3, changed(X3, (0, 2), math.inf), 1.0, 1.0), r"q\[0, 2\] is inf"),
+        (lambda: activation_step(X3, X3, math.inf, 1.0), "a is inf: expected a positive number"),
+        (lambda: activation_step(X3, X3, 1.0, torch.tensor([1.0, math.inf, 1.0])), r"b\[1\] is inf: expected"),
+        (lambda: activation_step(X3, draw(6, 2), 1.0, 1.0), r"have the shapes \[\(6, 3\), \(6, 2\)\]: expected"),
+        (lambda: small(patience=0), "patience is 0: expected at least 1"),
+        (lambda: small().fit(X3, Y3[0]), "y is one number: expected 6 rows"),
+        (lambda: small().fit(1e200 * X3, Y3), r"X reaches .*e\+200: expected inputs whose squares have a finite sum"),
+        (lambda: small().fit(X3, Y3, validation=(X3[:, :2], Y3)), r"validation X has shape \(6, 2\): expected"),
+        (lambda: spoilt(small()).fit(X3, Y3), r"layers.1.weight\[0, 1\] is nan"),
+        (
+            lambda: GroupSparseNetwork.from_modules([nn.Linear(3, 4), nn.ReLU(), nn.Linear(5, 2), nn.ReLU()]),
+            r"modules\[2\] has 5 inputs: expected 4, the outputs of modules\[0\]",
+        ),
         (
             lambda: GroupSparseNetwork.from_modules([nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1), nn.LeakyReLU(0.1)]),
             r"modules have the slopes \[0.0, 0.1\]: expected one slope",
@@ -845,6 +866,7 @@ def test_what_cannot_be_is_refused_with_its_name_and_index(build, says):
     [
         (lambda: small(slope="0.1"), "slope is a str: expected a number"),
         (lambda: small(group_penalty="1"), "group_penalty is a str: expected a number"),
+        (lambda: small(seed=1.0), "seed is a float: expected a whole number"),
         (lambda: small(w_steps=2.0), "w_steps is a float: expected a whole number"),
         (lambda: small().fit(X3.tolist(), Y3), "X is a list: expected a torch tensor"),
         (lambda: small().fit(X3, Y3.tolist()), "y is a list: expected a torch tensor"),
@@ -852,6 +874,16 @@ def test_what_cannot_be_is_refused_with_its_name_and_index(build, says):
         (lambda: small().fit(X3, draw(6, 2).float()), "y has dtype torch.float32: expected torch.float64, like X"),
         (lambda: small(loss="cross_entropy").fit(X3, draw(6, 2)), r"expected torch.int64 labels .* call \.long\(\)"),
         (lambda: GroupSparseNetwork.from_modules([nn.Linear(2, 2), nn.Tanh()]), r"modules\[1\] is Tanh\(\): expected"),
+        (lambda: activation_step([1.0], X3, 1.0, 1.0), "p is a list: expected a torch tensor"),
+        (lambda: activation_step(X3, X3.float(), 1.0, 1.0), "p has dtype torch.float64 and q torch.float32: exp"),
+        (lambda: small().fit(X3, Y3, validation=X3), r"validation is a Tensor: expected a pair \(X, y\)"),
+        (lambda: GroupSparseNetwork.from_modules(nn.Linear(2, 2)), "modules is a Linear: expected an nn.Sequential"),
+        (
+            lambda: GroupSparseNetwork.from_modules(
+                [nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2, dtype=F64), nn.ReLU()]
+            ),
+            r"modules\[2\] has dtype torch.float64: expected torch.float32, like modules\[0\]",
+        ),
         (lambda: GroupSparseNetwork.from_modules([nn.Linear(2, 2)]), "modules must end with an activation"),
         (lambda: GroupSparseNetwork.from_modules([nn.Linear(2, 2, bias=False)]), r"modules\[0\] is .*bias=True"),
     ],
