@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .fenchel import descend
+from .projection import raise_not_finite
 from .solution import InputError, first_index
 from .training import (
     History,
@@ -116,7 +117,8 @@ def activation_step(
     Method: the function is quadratic on each side of u = 0, and so the minimiser is one of five points; the best of
     those that are feasible is exact, although the problem is not convex. ``p``, ``q``: centres, tensors that broadcast.
     ``a``, ``b``: positive weights, numbers or tensors. ``slope``: of s(u) = max(u, slope u), in [0, 1). ``penalty``:
-    not negative. No branch and no loop over entries. Raises InputError for a slope, weight or penalty out of range.
+    not negative. No branch and no loop over entries. Raises InputError or TypeError, naming the argument, for numbers
+    out of range or not finite, and for shapes and dtypes that do not fit.
     Source: chapter "Augmented Lagrangian"; the released code has a closed form too, which is not always the minimum.
 
     >>> v, u = activation_step(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, -1.0, 0.5]), 1.0, 1.0)
@@ -124,10 +126,20 @@ def activation_step(
     ([0.5, 0.0, 1.25], [0.5, -1.0, 1.25])
     """
     _slope(slope)
+    for name, centre in (("p", p), ("q", q)):
+        if not isinstance(centre, Tensor):
+            raise TypeError(f"{name} is a {type(centre).__name__}: expected a torch tensor; torch.as_tensor makes one")
+        raise_not_finite(name, centre)
+    if not p.is_floating_point() or p.dtype != q.dtype:
+        raise TypeError(f"p has dtype {p.dtype} and q {q.dtype}: expected one floating dtype for both")
     _positive("a", a)
     _positive("b", b)
-    if not penalty >= 0:
-        raise InputError(f"penalty is {penalty:g}: expected a number that is not negative")
+    shapes = [tuple(t.shape) for t in (p, q, a, b) if isinstance(t, Tensor)]
+    try:
+        torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        raise InputError(f"p, q, a and b have the shapes {shapes}: expected shapes that broadcast") from None
+    (penalty,) = numbers("penalty", penalty, 1, positive=False)
     return _pair(p, q, a, b, slope, penalty)
 
 
@@ -215,27 +227,34 @@ def group_weight_step(
     """Improve W in ``min_{W,b} weight/2 |T - V W' - b|^2 + penalty sum_j |column j of W|``; return W and its best b.
 
     Method: proximal gradient on the Gram matrix, accelerated by :func:`~lablib.fenchel.descend`, which never raises the
-    value; the offsets are eliminated. A step costs outputs x inputs^2, whatever the number of samples. ``W``: (outputs,
-    inputs). ``design``: of V, (samples, inputs). ``T``: targets, (samples, outputs). Source: chapter "Augmented
-    Lagrangian".
+    value; the offsets are eliminated. A column that is zero, and still would be after a step of proximal gradient, sits
+    out this call: a step costs outputs x moving inputs^2, whatever the number of samples. ``W``: (outputs, inputs).
+    ``design``: of V, (samples, inputs). ``T``: targets, (samples, outputs). Source: chapter "Augmented Lagrangian".
     """
     right = T.mT @ design.centred
     length = 1 / design.curvature
     threshold = penalty / weight * length
+    start = W[:, design.varying]
+    image = start @ design.gram
+    wanted = torch.linalg.vector_norm(right - image, dim=0) > penalty / weight
+    moves = ((start != 0).any(0) | wanted).nonzero().squeeze(1)
+    gram = design.gram
+    if len(moves) < len(gram):
+        start, image, right, gram = start[:, moves], image[:, moves], right[:, moves], gram[moves][:, moves]
 
     def step(Y: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         Y = shrink_groups(Y - length * (image - right), threshold)  # eq: eq-weight-step
-        return Y, Y @ design.gram
+        return Y, Y @ gram
 
     def value(Y: Tensor, image: Tensor) -> Tensor:
         fit = (Y * (image - 2 * right)).sum(dtype=torch.float64)
         return weight / 2 * fit + penalty * torch.linalg.vector_norm(Y, dim=0).sum(dtype=torch.float64)
 
-    start = W[:, design.varying]
-    found, _ = descend(step, value, start, start @ design.gram, steps)
+    found, _ = descend(step, value, start, image, steps)
+    inputs = design.varying[moves]
     W = torch.zeros_like(W)
-    W[:, design.varying] = found
-    return W, T.mean(0) - found @ design.mean
+    W[:, inputs] = found
+    return W, T.mean(0) - found @ design.mean[moves]
 
 
 # ---- the lifted point and its certificate ---------------------------------------------------------------------------
@@ -269,6 +288,36 @@ class LiftedPoint:
         old = getattr(self, name)
         first = None if l == 0 and name in ("weights", "offsets") else self.first
         return replace(self, **{name: (*old[:l], value, *old[l + 1 :]), "first": first})
+
+    def only(self, units: Sequence[Tensor]) -> LiftedPoint:
+        """Return the point without all but some hidden units, given by their indices in each hidden layer."""
+        keep = [slice(None), *units, slice(None)]
+        weights = tuple(W[:, below][above] for W, below, above in zip(self.weights, keep, keep[1:], strict=False))
+        rows = [tuple(t[..., own] for t, own in zip(part, keep[1:], strict=True)) for part in self._rows()]
+        return LiftedPoint(weights, *rows, None if self.first is None else self.first[:, keep[1]])
+
+    def with_units(self, part: LiftedPoint, units: Sequence[Tensor]) -> LiftedPoint:
+        """Return the point with what :meth:`only` took from it changed; the other units hear and say nothing."""
+        keep = [slice(None), *units, slice(None)]
+        weights, rows = [], []
+        for old, new, below, above in zip(self.weights, part.weights, keep, keep[1:], strict=False):
+            W = new.new_zeros(len(old), new.shape[1])
+            W[above] = new
+            weights.append(torch.zeros_like(old))
+            weights[-1][:, below] = W
+        for old_part, new_part in zip(self._rows(), part._rows(), strict=True):
+            rows.append([])
+            for old, new, own in zip(old_part, new_part, keep[1:], strict=True):
+                rows[-1].append(old.clone())
+                rows[-1][-1][..., own] = new
+        first = None
+        if part.first is not None:
+            first = self.offsets[0].repeat(len(part.first), 1)
+            first[:, keep[1]] = part.first
+        return LiftedPoint(tuple(weights), *(tuple(one) for one in rows), first)
+
+    def _rows(self) -> tuple[tuple[Tensor, ...], ...]:
+        return self.offsets, self.us, self.vs, self.multipliers
 
     def affine(self, X: Tensor, l: int) -> Tensor:
         """Return ``V_{l-1} W_l' + b_l``."""
@@ -321,8 +370,14 @@ class GroupSparseNetwork(nn.Module):
 
     ``rho``: the first weight of the squared residuals; ``activation_penalty``: the first beta. Both grow, by
     ``growth``, where the residual that they answer for does not fall; all is for sums over samples. ``sweeps``: over
-    all blocks, for each update of the multipliers. ``pair_steps``, ``w_steps``: inner steps for a block. ``seed``: for
-    the first weights (normal, of standard deviation ``first`` over the square root of the inputs).
+    all blocks, for each update of the multipliers. ``pair_steps``, ``w_steps``: inner steps for a block. ``patience``:
+    a hidden unit that nobody hears for so many sweeps in a row is put to rest, for good, and costs nothing any more; a
+    small number is fast, and may end in a worse point. ``seed``: for the first weights (normal, of standard deviation
+    ``first`` over the square root of the inputs).
+
+    Limits: the problem is not convex, and what is found depends on the start. All samples take part in each step, and
+    U, V and the multipliers are kept for all of them, so memory grows as samples times units. No convergence is proved;
+    :meth:`kkt_residual` says how near a run came.
 
     The network's own weights are always the best that a run has met, measured by the objective at the forward pass,
     where all constraints hold. The iterate of the method lives beside them. Raises InputError or TypeError, naming the
@@ -355,6 +410,8 @@ class GroupSparseNetwork(nn.Module):
             if not isinstance(width, int) or isinstance(width, bool) or width < 1:
                 raise InputError(f"widths[{i}] is {width!r}: expected a whole number of at least 1", index=(i,))
         (first,) = numbers("first", first, 1, positive=True)
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise TypeError(f"seed is a {type(seed).__name__}: expected a whole number")
         generator = torch.Generator().manual_seed(seed)
         layers = []
         for inputs, outputs in itertools.pairwise(widths):
@@ -376,12 +433,15 @@ class GroupSparseNetwork(nn.Module):
         """Take over an ordinary network, with copies of its weights; options as in the constructor.
 
         Understood: Linear, and after each one LeakyReLU or ReLU, all of one slope; the last activation is absent for
-        ``loss="cross_entropy"``. Raises TypeError for another module, by its index.
+        ``loss="cross_entropy"``. Raises TypeError for another module or dtype, and InputError for widths that do not
+        fit, by the module's index.
 
         >>> plain = nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.2), nn.Linear(4, 2), nn.LeakyReLU(0.2))
         >>> GroupSparseNetwork.from_modules(plain, 0.01).slope
         0.2
         """
+        if not isinstance(modules, (nn.Sequential, Sequence)):
+            raise TypeError(f"modules is a {type(modules).__name__}: expected an nn.Sequential, or a list of modules")
         modules = list(modules)
         layers, slopes = [], set()
         for i, module in enumerate(modules):
@@ -390,6 +450,17 @@ class GroupSparseNetwork(nn.Module):
                 what = "Linear with bias=True" if i % 2 == 0 else "LeakyReLU or ReLU"
                 raise TypeError(f"modules[{i}] is {module}: expected {what}")
             if i % 2 == 0:
+                if layers and module.in_features != layers[-1].out_features:
+                    raise InputError(
+                        f"modules[{i}] has {module.in_features} inputs: expected {layers[-1].out_features}, the "
+                        f"outputs of modules[{i - 2}]",
+                        index=(i,),
+                    )
+                if layers and module.weight.dtype != layers[-1].weight.dtype:
+                    raise TypeError(
+                        f"modules[{i}] has dtype {module.weight.dtype}: expected {layers[-1].weight.dtype}, like "
+                        f"modules[{i - 2}]"
+                    )
                 layer = nn.Linear(
                     module.in_features, module.out_features, dtype=module.weight.dtype, device=module.weight.device
                 )
@@ -421,6 +492,7 @@ class GroupSparseNetwork(nn.Module):
         sweeps: int = 3,
         pair_steps: int = 1,
         w_steps: int = 10,
+        patience: int = 30,
     ) -> None:
         super().__init__()
         _slope(slope)
@@ -435,11 +507,13 @@ class GroupSparseNetwork(nn.Module):
         (self.growth,) = numbers("growth", growth, 1, positive=True)
         if self.growth < 1:
             raise InputError(f"growth is {self.growth:g}: expected a number of at least 1")
-        for name, value in (("sweeps", sweeps), ("pair_steps", pair_steps), ("w_steps", w_steps)):
+        counts = {"sweeps": sweeps, "pair_steps": pair_steps, "w_steps": w_steps, "patience": patience}
+        for name, value in counts.items():
             whole(name, value)
-        self.sweeps, self.pair_steps, self.w_steps = sweeps, pair_steps, w_steps
+            setattr(self, name, value)
         self.history = History()
         self._point: LiftedPoint | None = None
+        self._idle: list[Tensor] = []  # for each hidden unit the sweeps in a row in which nobody heard it
         self._residuals: list[float] = []
         self._data: list[float] = []  # tells whether the next call of fit brings the same data
 
@@ -686,12 +760,24 @@ class GroupSparseNetwork(nn.Module):
         """
         labels = isinstance(y, Tensor) and y.dtype == torch.int64
         X, T = self._checked(X, y)
-        held_out = None if validation is None else (*self._checked(*validation, name="validation"), validation[1])
+        held_out = None
+        if validation is not None:
+            if not isinstance(validation, Sequence) or len(validation) != 2:
+                raise TypeError(f"validation is a {type(validation).__name__}: expected a pair (X, y)")
+            held_out = (*self._checked(*validation, name="validation"), validation[1])
         whole("epochs", epochs)
         numbers("tol", tol, 1, positive=False)
+        for name, parameter in self.named_parameters():
+            raise_not_finite(name, parameter.detach())
+        try:
+            design = Design.of(X)  # the first layer's inputs never change
+        except FloatingPointError:
+            largest = float(X.abs().max())
+            raise InputError(
+                f"X reaches {largest:.3g}: expected inputs whose squares have a finite sum in {X.dtype}; scale them"
+            ) from None
         with torch.no_grad():
             self._start(X, T)
-        design = Design.of(X)  # the first layer's inputs never change
 
         def advance() -> Callable[[], bool]:
             with torch.no_grad():
@@ -724,18 +810,23 @@ class GroupSparseNetwork(nn.Module):
             weights = {name: p.detach().clone() for name, p in self.named_parameters()}
             self.history.best = {"pass": self.history.passes, "loss": loss, "weights": weights}
         self._point, self._data, self._residuals = self._lift(X, T), data, []
+        self._idle = [torch.zeros(len(b), dtype=torch.int64) for b in self._point.offsets[:-1]]
 
     def _iteration(self, X: Tensor, T: Tensor, design: Design, trace: bool) -> Callable[[], bool]:
         """Compute an outer iteration, change nothing, and return what puts it into place."""
-        point = self._point
+        last = len(self.layers) - 1
+        idle = [count.to(X.device) for count in self._idle]
+        whole, units = self._awake(replace(self._point, first=None), idle)  # as a saved run does, for the same bits
+        point = whole.only(units)
+        point = replace(point, first=point.affine(X, 0))
         notes: list[tuple[str, float]] = []
 
         def note(block: str) -> None:
             if trace:
-                notes.append((block, self._lagrangian(point, X, T)))
+                notes.append((block, self._lagrangian(whole.with_units(point, units), X, T)))
 
-        note("start")
-        last = len(self.layers) - 1
+        if trace:
+            notes.append(("start", self._lagrangian(self._point, X, T)))
         for _ in range(self.sweeps):
             for l in range(last, -1, -1):
                 for _ in range(self.pair_steps if l < last else 1):
@@ -749,7 +840,15 @@ class GroupSparseNetwork(nn.Module):
                 point = point.put("weights", l, W).put("offsets", l, b)
                 if l == 0:
                     point = replace(point, first=point.affine(X, 0))
+                else:
+                    unheard = torch.ones_like(idle[l - 1])
+                    unheard[units[l - 1]] = (W == 0).all(0).long()
+                    idle[l - 1] = (idle[l - 1] + 1) * unheard
+                    if bool((idle[l - 1][units[l - 1]] >= self.patience).any()):
+                        whole, units = self._awake(whole.with_units(point, units), idle)
+                        point = whole.only(units)
                 note(f"W{l + 1}")
+        point = whole.with_units(point, units)
         for l in range(last + 1):
             residual = point.us[l] - point.affine(X, l)
             point = point.put("multipliers", l, point.multipliers[l] + self.rho * residual)  # eq: eq-multiplier-update
@@ -760,13 +859,42 @@ class GroupSparseNetwork(nn.Module):
             raise FloatingPointError(f"a multiplier is {largest:.3g}: try a larger rho, or inputs of a smaller scale")
 
         def commit() -> bool:
-            self._point = point
+            self._point, self._idle = point, idle
             number = self.history.steps[-1][1] + 1 if self.history.steps else 0
             self.history.steps += [(self.history.passes + 1, number, *one) for one in notes]
             self._adapt(X)
             return True
 
         return commit
+
+    def _awake(self, point: LiftedPoint, idle: list[Tensor]) -> tuple[LiftedPoint, list[Tensor]]:
+        """Return the point with the units at rest at their best, and in each hidden layer the indices of the others."""
+        units = []
+        for l, count in enumerate(idle):
+            still = count >= self.patience
+            if bool(still.any()):
+                point = self._rest(point, l, still)
+            still[0] &= ~still.all()  # one unit stays, so that no layer is empty
+            units.append((~still).nonzero().squeeze(1))
+        return point, units
+
+    def _rest(self, point: LiftedPoint, l: int, still: Tensor) -> LiftedPoint:
+        """Minimise over all that is the own of units which nobody hears: their weights become zero, U and V the best.
+
+        The multipliers are zero after their next step, and then no block step moves such a unit: it need not be looked
+        at again.
+        """
+        W, u, v = (t.clone() for t in (point.weights[l], point.us[l], point.vs[l]))
+        W[still] = 0.0
+        u[:, still] = point.offsets[l][still] - point.multipliers[l][:, still] / self.rho  # eq: eq-rest
+        v[:, still] = leaky(u[:, still], self.slope)
+        first = point.first
+        point = point.put("weights", l, W).put("us", l, u).put("vs", l, v)
+        if l == 0 and first is not None:
+            first = first.clone()
+            first[:, still] = point.offsets[0][still]
+            point = replace(point, first=first)
+        return point
 
     def _pair_step(self, point: LiftedPoint, X: Tensor, T: Tensor, l: int) -> LiftedPoint:
         """Improve U_l and V_l together; exactly at the top, by a majoriser of the layer above elsewhere."""
@@ -837,7 +965,7 @@ class GroupSparseNetwork(nn.Module):
 
     # -- resumption ---------------------------------------------------------------------------------------------------
 
-    _resumed = ("rho", "activation_penalty", "_residuals", "_data")
+    _resumed = ("rho", "activation_penalty", "_idle", "_residuals", "_data")
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what resuming needs beside the weights; ``state_dict`` calls it."""
@@ -915,11 +1043,11 @@ def _slope(slope: float) -> None:
 
 def _positive(name: str, value: Tensor | float) -> None:
     if isinstance(value, Tensor):
-        bad = ~(value > 0)
+        bad = ~((value > 0) & (value < math.inf))
         if bool(bad.any()):
             index = first_index(bad)
             raise InputError(
                 f"{name}{list(index) or ''} is {value[index].item():g}: expected a positive number", index=index
             )
-    elif not value > 0:
-        raise InputError(f"{name} is {value:g}: expected a positive number")
+    else:
+        numbers(name, value, 1, positive=True)

@@ -319,6 +319,8 @@ def check_rows(names: tuple[str, str], X: Tensor, y: Tensor) -> None:
     """Raise the error that says why targets do not go with the samples."""
     if not isinstance(y, Tensor):
         raise TypeError(f"{names[1]} is a {type(y).__name__}: expected a torch tensor; torch.as_tensor makes one")
+    if y.dim() == 0:
+        raise InputError(f"{names[1]} is one number: expected {len(X)} rows, one for each sample of {names[0]}")
     if len(y) != len(X):
         raise InputError(f"{names[1]} has {len(y)} rows: expected {len(X)}, one for each sample of {names[0]}")
 

@@ -17,6 +17,7 @@ from torch.testing import assert_close
 from lablib import GroupSparseNetwork, SolveError, activation_step
 from lablib.augmented import (
     Design,
+    LiftedPoint,
     activation_candidates,
     group_weight_step,
     leaky,
@@ -24,6 +25,7 @@ from lablib.augmented import (
     shrink_groups,
     spectral_square,
 )
+from lablib.fenchel import descend
 
 F64 = torch.float64
 SLOPES = (0.0, 0.01, 0.3, 0.9)
@@ -143,6 +145,30 @@ def test_the_weight_step_reaches_scikit_learn_s_group_lasso_and_never_rises(pena
     assert bool((W == 0).all(0).any()) == (penalty == 6.0)
 
 
+@pytest.mark.parametrize("start", ["zero", "sparse", "full"])
+def test_columns_sit_out_only_where_a_step_leaves_them_at_zero_and_all_come_back_that_must(start):
+    """Beside the plain version, accelerated proximal gradient on all columns, and scikit-learn's solution."""
+    V, T, weight, penalty = draw(40, 12, seed=1) + 2.0, draw(40, 3, seed=2), 0.7, 6.0
+    W = 0.02 * draw(3, 12, seed=3) * {"zero": 0.0, "sparse": torch.arange(12) % 3 == 0, "full": 1.0}[start]
+    design, centred = Design.of(V), V - V.mean(0)
+    gram, right, threshold = centred.mT @ centred, T.mT @ centred, penalty / weight / design.curvature
+    moves = (W != 0).any(0) | (shrink_groups(W - (W @ gram - right) / design.curvature, threshold) != 0).any(0)
+    assert bool(moves.all()) == (start == "full") and moves.sum() > 1
+
+    def step(Y, image):
+        Y = shrink_groups(Y - (image - right) / design.curvature, threshold) * moves
+        return Y, Y @ gram
+
+    def value(Y, image):
+        return weight / 2 * (Y * (image - 2 * right)).sum() + penalty * Y.norm(dim=0).sum()
+
+    assert_close(group_weight_step(W, design, T, weight, penalty, 12)[0], descend(step, value, W, W @ gram, 12)[0])
+    for _ in range(300):
+        W, _ = group_weight_step(W, design, T, weight, penalty, 10)
+    other = MultiTaskLasso(penalty / weight / len(V), tol=1e-12, max_iter=100_000).fit(V.numpy(), T.numpy())
+    assert_close(W, torch.tensor(other.coef_), atol=1e-6, rtol=1e-6)
+
+
 def test_inputs_that_never_vary_get_no_weight():
     V = draw(20, 4)
     V[:, 2] = 5.0
@@ -213,6 +239,135 @@ def test_every_block_step_of_a_whole_run_decreases_the_augmented_lagrangian(digi
     assert runs[0][-1][-1] < runs[0][0][-1] - 1e-3
     X, y = digits[:2]
     assert net.history.rows[-1]["objective"] == pytest.approx(net.lagrangian(net._point, X, y), rel=1e-12)
+
+
+def dying(hidden=(20, 15), **options):
+    """A network whose units go to rest, one after the other."""
+    return network(hidden, **{"group_penalty": 4e-3, "rho": 0.3, "patience": 4} | options)
+
+
+@pytest.mark.eq("eq-rest")
+def test_going_to_rest_is_the_least_that_the_lagrangian_can_be_in_what_the_unit_owns(digits):
+    X, y = digits[:2]
+    net = dying()
+    net.fit(X, y, epochs=3, tol=0.0, progress=False)
+    point = net.lift(X, y)
+    point = point.put("weights", 1, point.weights[1] * (torch.arange(20) > 4))  # five units that nobody hears
+    point = point.put("multipliers", 0, draw(200, 20))
+    still = torch.arange(20) < 5
+    rested = net._rest(point, 0, still)
+    least = net.lagrangian(rested, X, y)
+    assert least < net.lagrangian(point, X, y) - 1e-3
+    assert rested.weights[0][still].abs().sum() == 0
+    back = rested.put("weights", 0, torch.where(still[:, None], point.weights[0], rested.weights[0]))
+    for name in ("us", "vs"):
+        back = back.put(name, 0, torch.where(still, getattr(point, name)[0], getattr(rested, name)[0]))
+    for ours, other in zip(back.parts().values(), point.parts().values(), strict=True):
+        assert all(torch.equal(one, two) for one, two in zip(ours, other, strict=True)), "nothing else moves"
+    for seed in range(40):
+        size = 10.0 ** -(seed % 4)
+        W, u = rested.weights[0].clone(), rested.us[0].clone()
+        if seed % 3 != 1:
+            W[still] += size * draw(5, 64, seed=seed)
+        if seed % 3 != 2:
+            u[:, still] += size * draw(200, 5, seed=seed)
+        v = torch.where(still, leaky(u, net.slope), rested.vs[0])
+        if seed % 3 == 0:
+            v = v + size * still * draw(200, 20, seed=seed).abs()
+        other = rested.put("weights", 0, W).put("us", 0, u).put("vs", 0, v)
+        assert net.lagrangian(other, X, y) >= least
+
+
+def test_units_at_rest_are_left_out_of_an_iteration_and_change_nothing_in_it(digits):
+    """The same iterations, of the network without them."""
+    X, y = digits[:2]
+    net = dying()
+    net.fit(X, y, epochs=20, tol=0.0, progress=False)
+    point, units = net._awake(net._point, net._idle)
+    kept = [len(own) for own in units]
+    assert 0 < kept[0] < 20 and 0 < kept[1] < 15
+    small = dying(kept)
+    small.rho, small.activation_penalty = net.rho, net.activation_penalty
+    small._point, small._data = point.only(units), net._data
+    small._idle = [count[own] for count, own in zip(net._idle, units, strict=True)]
+    small.history.best = {"loss": math.inf, "weights": {n: p.detach().clone() for n, p in small.named_parameters()}}
+    for one in (net, small):
+        one.growth = 1.0
+        one.fit(X, y, epochs=3, tol=0.0, progress=False, trace=True)
+    for ours, other in zip(net._point.only(units).parts().values(), small._point.parts().values(), strict=True):
+        for one, two in zip(ours, other, strict=True):
+            assert_close(one, two, atol=1e-9, rtol=1e-9)
+    values = [[value for *_, value in one.history.steps][1:] for one in (net, small)]
+    assert_close(*(torch.tensor(one) for one in values), atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+def test_block_steps_decrease_while_units_go_to_rest(digits, loss):
+    net = dying(loss=loss, patience=2)
+    net.fit(*digits[:2], epochs=25, tol=0.0, progress=False, trace=True)
+    for _, steps in itertools.groupby(net.history.steps, lambda one: one[1]):
+        values = [value for *_, value in steps]
+        assert all(b <= a + 1e-12 * abs(a) for a, b in itertools.pairwise(values))
+    assert min(net.zero_groups()[1:]) > 3
+    still = net._idle[0] > 5  # a step of the multipliers ago at the least
+    assert bool(still.any()) and net._point.weights[1][:, still].abs().sum() == 0
+    assert net._point.weights[0][still].abs().sum() == 0
+    assert net._point.multipliers[0][:, still].abs().max() < 1e-12
+
+
+def test_a_unit_goes_to_rest_after_as_many_sweeps_unheard_as_patience_says(digits):
+    X, y = digits[:2]
+    rows = {}
+    for patience in (1, 4, 1000):
+        net = dying(patience=patience)
+        rows[patience] = []
+        for _ in range(8):
+            net.fit(X, y, epochs=1, tol=0.0, progress=False)
+            unheard = (net._point.weights[1] == 0).all(0)
+            deaf = (net._point.weights[0] == 0).all(1)
+            assert torch.equal(net._idle[0] > 0, unheard)
+            assert bool((deaf | (net._idle[0] < patience)).all())
+            rows[patience].append(int((deaf & unheard).sum()))
+    assert 0 <= rows[4][1] < rows[1][1] and rows[4][-1] > 0 == max(rows[1000])
+
+
+def test_a_run_saved_while_units_wait_for_their_rest_goes_on_with_the_same_bits(digits):
+    X, y = digits[:2]
+    whole, begun = dying(), dying()
+    whole.fit(X, y, epochs=8, tol=0.0, progress=False)
+    begun.fit(X, y, epochs=3, tol=0.0, progress=False)
+    assert any(bool(((count > 0) & (count < 4)).any()) for count in begun._idle), "some wait"
+    other = dying(seed=5)
+    other.load_state_dict(begun.state_dict())
+    other.fit(X, y, epochs=5, tol=0.0, progress=False)
+    for ours, theirs in zip(other._point.parts().values(), whole._point.parts().values(), strict=True):
+        assert all(torch.equal(one, two) for one, two in zip(ours, theirs, strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(other._idle, whole._idle, strict=True))
+
+
+def test_units_that_nobody_hears_at_first_get_their_chance(digits):
+    net = network((12,))
+    with torch.no_grad():
+        net.layers[1].weight.zero_()
+    before = net.objective(*digits[:2])
+    net.fit(*digits[:2], epochs=20, tol=0.0, progress=False)
+    assert net.zero_groups()[1] < 6 and net.objective(*digits[:2]) < 0.5 * before
+
+
+def test_a_point_is_put_together_again_from_its_parts():
+    widths, n = (4, 6, 5, 2), 7
+    weights = tuple(draw(b, a, seed=a) for a, b in itertools.pairwise(widths))
+    rows = [tuple(draw(n, b, seed=b + i) for b in widths[1:]) for i in range(3)]
+    point = LiftedPoint(weights, tuple(draw(b, seed=b) for b in widths[1:]), *rows)
+    units = [torch.tensor([0, 2, 5]), torch.tensor([1, 4])]
+    small = point.only(units)
+    assert [W.shape for W in small.weights] == [(3, 4), (2, 3), (2, 2)]
+    assert_close(small.weights[1], point.weights[1][[1, 4]][:, [0, 2, 5]])
+    whole = point.with_units(small, units)
+    for name in ("offsets", "us", "vs", "multipliers"):
+        assert all(torch.equal(a, b) for a, b in zip(getattr(whole, name), getattr(point, name), strict=True))
+    assert torch.equal(whole.only(units).weights[1], small.weights[1])
+    assert whole.weights[1][:, [1, 3, 4]].abs().sum() == whole.weights[1][[0, 2, 3]].abs().sum() == 0
 
 
 @pytest.mark.eq("eq-augmented")
@@ -630,6 +785,12 @@ def small(widths=(3, 4, 2), slope=0.1, group_penalty=1e-3, **options):
     return GroupSparseNetwork(list(widths), slope, group_penalty, dtype=F64, **options)
 
 
+def spoilt(net):
+    with torch.no_grad():
+        net.layers[1].weight[0, 1] = math.nan
+    return net
+
+
 def changed(t, index, value):
     t = t.clone()
     t[index] = value
@@ -671,7 +832,22 @@ def changed(t, index, value):
         (lambda: activation_step(X3, X3, 0.0, 1.0), "a is 0: expected a positive number"),
         (lambda: activation_step(X3, X3, 1.0, changed(X3.abs(), (1, 2), -1.0)), r"b\[1, 2\] is -1: expected"),
         (lambda: activation_step(X3, X3, 1.0, 1.0, 1.5), "slope is 1.5: expected a number from 0"),
-        (lambda: activation_step(X3, X3, 1.0, 1.0, penalty=-1.0), "penalty is -1: expected a number that is not"),
+        (lambda: activation_step(X3, X3, 1.0, 1.0, penalty=-1.0), "penalty is -1: expected a finite number"),
+        (lambda: activation_step(X3, X3, 1.0, 1.0, penalty=math.nan), "penalty is nan: expected a finite number"),
+        (lambda: activation_step(changed(X3, (3, 0), math.nan), X3, 1.0, 1.0), r"p\[3, 0\] is nan"),
+        (lambda: activation_step(X3, changed(X3, (0, 2), math.inf), 1.0, 1.0), r"q\[0, 2\] is inf"),
+        (lambda: activation_step(X3, X3, math.inf, 1.0), "a is inf: expected a positive number"),
+        (lambda: activation_step(X3, X3, 1.0, torch.tensor([1.0, math.inf, 1.0])), r"b\[1\] is inf: expected"),
+        (lambda: activation_step(X3, draw(6, 2), 1.0, 1.0), r"have the shapes \[\(6, 3\), \(6, 2\)\]: expected"),
+        (lambda: small(patience=0), "patience is 0: expected at least 1"),
+        (lambda: small().fit(X3, Y3[0]), "y is one number: expected 6 rows"),
+        (lambda: small().fit(1e200 * X3, Y3), r"X reaches .*e\+200: expected inputs whose squares have a finite sum"),
+        (lambda: small().fit(X3, Y3, validation=(X3[:, :2], Y3)), r"validation X has shape \(6, 2\): expected"),
+        (lambda: spoilt(small()).fit(X3, Y3), r"layers.1.weight\[0, 1\] is nan"),
+        (
+            lambda: GroupSparseNetwork.from_modules([nn.Linear(3, 4), nn.ReLU(), nn.Linear(5, 2), nn.ReLU()]),
+            r"modules\[2\] has 5 inputs: expected 4, the outputs of modules\[0\]",
+        ),
         (
             lambda: GroupSparseNetwork.from_modules([nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1), nn.LeakyReLU(0.1)]),
             r"modules have the slopes \[0.0, 0.1\]: expected one slope",
@@ -690,6 +866,7 @@ def test_what_cannot_be_is_refused_with_its_name_and_index(build, says):
     [
         (lambda: small(slope="0.1"), "slope is a str: expected a number"),
         (lambda: small(group_penalty="1"), "group_penalty is a str: expected a number"),
+        (lambda: small(seed=1.0), "seed is a float: expected a whole number"),
         (lambda: small(w_steps=2.0), "w_steps is a float: expected a whole number"),
         (lambda: small().fit(X3.tolist(), Y3), "X is a list: expected a torch tensor"),
         (lambda: small().fit(X3, Y3.tolist()), "y is a list: expected a torch tensor"),
@@ -697,6 +874,16 @@ def test_what_cannot_be_is_refused_with_its_name_and_index(build, says):
         (lambda: small().fit(X3, draw(6, 2).float()), "y has dtype torch.float32: expected torch.float64, like X"),
         (lambda: small(loss="cross_entropy").fit(X3, draw(6, 2)), r"expected torch.int64 labels .* call \.long\(\)"),
         (lambda: GroupSparseNetwork.from_modules([nn.Linear(2, 2), nn.Tanh()]), r"modules\[1\] is Tanh\(\): expected"),
+        (lambda: activation_step([1.0], X3, 1.0, 1.0), "p is a list: expected a torch tensor"),
+        (lambda: activation_step(X3, X3.float(), 1.0, 1.0), "p has dtype torch.float64 and q torch.float32: exp"),
+        (lambda: small().fit(X3, Y3, validation=X3), r"validation is a Tensor: expected a pair \(X, y\)"),
+        (lambda: GroupSparseNetwork.from_modules(nn.Linear(2, 2)), "modules is a Linear: expected an nn.Sequential"),
+        (
+            lambda: GroupSparseNetwork.from_modules(
+                [nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2, dtype=F64), nn.ReLU()]
+            ),
+            r"modules\[2\] has dtype torch.float64: expected torch.float32, like modules\[0\]",
+        ),
         (lambda: GroupSparseNetwork.from_modules([nn.Linear(2, 2)]), "modules must end with an activation"),
         (lambda: GroupSparseNetwork.from_modules([nn.Linear(2, 2, bias=False)]), r"modules\[0\] is .*bias=True"),
     ],

@@ -110,13 +110,14 @@ def by_multipliers(
     net: GroupSparseNetwork, parts: dict[str, tuple[Tensor, Tensor]], *, epochs: int, every: int = 1
 ) -> list[dict]:
     """Train by the augmented Lagrangian; return rows for the network that would be returned, the best so far."""
-    rows, spent = [describe(net, parts, 0.0)], 0.0
-    for epoch in range(1, epochs + 1):
+    rows, spent, epoch = [describe(net, parts, 0.0)], 0.0, 0
+    while epoch < epochs:
+        more = min(every, epochs - epoch)
         begin = time.process_time()
-        net.fit(*parts["train"], epochs=1, tol=0.0, progress=False)
+        net.fit(*parts["train"], epochs=more, tol=0.0, progress=False)
         spent += time.process_time() - begin
-        if epoch % every == 0 or epoch == epochs:
-            rows.append({"epoch": epoch, **describe(net, parts, spent)})
+        epoch += more
+        rows.append({"epoch": epoch, **describe(net, parts, spent)})
     return rows
 
 

@@ -38,7 +38,7 @@ FIRST = (0.28, 1.0)
 """Standard deviations .01 and .036 for the first layer: the released script's, and one over the root of the inputs."""
 
 METHODS = {
-    "augmented Lagrangian": {"grid": grid(rho=(0.1, 0.3, 1.0, 3.0), first=FIRST), "search": 12, "epochs": 60},
+    "augmented Lagrangian": {"grid": grid(rho=(0.1, 0.3, 1.0, 3.0), first=FIRST), "search": 20, "epochs": 240},
     "ProxSGD": {
         "grid": grid(lr=(0.02, 0.05, 0.1, 0.2, 0.3, 0.5), first=FIRST),
         "fixed": {"kind": "prox", "batch": 64},
