@@ -770,7 +770,7 @@ def test_float32_works_as_float64_does(digits):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_agrees_with_the_processor(digits):
     X, y = digits[:2]
-    one, other = network(), network().cuda()
+    one, other = dying(patience=1), dying(patience=1).cuda()
     one.fit(X, y, epochs=3, progress=False)
     other.fit(X.cuda(), y.cuda(), epochs=3, progress=False)
     assert other.objective(X.cuda(), y.cuda()) == pytest.approx(one.objective(X, y), rel=1e-6)
