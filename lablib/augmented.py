@@ -844,10 +844,10 @@ class GroupSparseNetwork(nn.Module):
                     unheard = torch.ones_like(idle[l - 1])
                     unheard[units[l - 1]] = (W == 0).all(0).long()
                     idle[l - 1] = (idle[l - 1] + 1) * unheard
-                    if bool((idle[l - 1][units[l - 1]] >= self.patience).any()):
-                        whole, units = self._awake(whole.with_units(point, units), idle)
-                        point = whole.only(units)
                 note(f"W{l + 1}")
+            if any(bool((count[own] >= self.patience).any()) for count, own in zip(idle, units, strict=True)):
+                whole, units = self._awake(whole.with_units(point, units), idle)
+                point = whole.only(units)
         point = whole.with_units(point, units)
         for l in range(last + 1):
             residual = point.us[l] - point.affine(X, l)

@@ -9,6 +9,8 @@ from sklearn.datasets import load_digits
 
 from tests.results import group_sparse_experiment as shared
 from tests.results import group_sparse_published as published
+from tests.results import group_sparse_support
+from tests.results.group_sparse_combination import EVERY, LONG, RHO, choose
 from tests.results.group_sparse_mnist import CHOICES, METHODS, best, run
 
 RECORDS = ("group-sparse-published", "group-sparse-mnist", "group-sparse-combination", "group-sparse-support")
@@ -119,17 +121,36 @@ def test_who_wins_at_what_is_as_the_chapter_says():
     assert all([one["seed"] for one in some] == [0, 1, 2] for some in runs.values())
 
 
-def test_the_combination_keeps_accuracy_and_lowers_the_objective_but_misses_the_aim():
+def test_the_combination_lowers_the_objective_and_reaches_the_aim_on_one_seed():
     """The aim was an objective below .031 at a test accuracy within two points of ProxSGD's best."""
     record, rival = stored("group-sparse-combination"), stored("group-sparse-mnist")["runs"]["ProxSGD"]
-    assert record["tuned"]["options"] == best(record["tuned"]["tried"])["options"]
-    for one in record["runs"]:
-        before, after = one["before"], one["rows"][-1]
-        assert after["objective"] < 0.9 * before["objective"] and sum(after["zero"]) > 1.2 * sum(before["zero"])
-        assert after["test"] >= before["test"] - 0.02
-    accurate = max(one["rows"][-1]["test"] for one in rival) - 0.02
-    hits = [one["rows"][-1] for one in record["runs"]]
-    assert not any(row["objective"] < 0.031 and row["test"] >= accurate for row in hits)
+    best_start = max(round(200 * one["rows"][-1]["test"]) for one in rival)
+    for start, runs in record["runs"].items():
+        tuned = record["tuned"][start]
+        assert choose(tuned["tried"], runs[0]["before"]) == tuned["chosen"]
+        assert [one["options"]["rho"] for one in tuned["tried"][:: LONG // EVERY]] == [one["rho"] for one in RHO]
+        assert all(one["rows"][-1]["objective"] < 0.8 * one["before"]["objective"] for one in runs)
+        assert all(sum(one["rows"][-1]["zero"]) > 1.4 * sum(one["before"]["zero"]) for one in runs)
+        rows = [one["rows"][-1] for one in runs]
+        hits = [row["objective"] < 0.031 and round(200 * row["test"]) >= best_start - 4 for row in rows]
+        assert hits.count(True) == (1 if start == "ProxSGD" else 0)
+
+
+def test_the_choice_of_the_combination_is_the_aim_itself():
+    tried = [{"objective": o, "validation": v} for o, v in ((0.02, 0.7), (0.03, 0.89), (0.04, 0.95))]
+    assert choose(tried, {"validation": 0.9}) == tried[1]
+
+
+def test_the_choice_of_the_support_is_the_fewest_inputs_near_the_best_score():
+    tried = [{"validation": v, "found": [0] * k} for v, k in ((0.9, 9), (0.895, 4), (0.892, 4), (0.88, 1))]
+    assert group_sparse_support.choose(tried) == tried[1]
+
+
+def test_support_is_recovered_with_a_threshold_and_not_by_zeros_alone():
+    mean = stored("group-sparse-support")["teacher"]["mean"]
+    ours = {how: mean[how]["augmented Lagrangian"]["F1"] for how in mean}
+    assert ours["thresholded"] > 0.85 and ours["exact"] < 0.6
+    assert all(ours["exact"] > mean["exact"][rival]["F1"] + 0.1 for rival in ("ProxSGD", "Adam"))
 
 
 def test_a_short_part_of_the_experiment_runs_as_its_method_says(digits, monkeypatch):

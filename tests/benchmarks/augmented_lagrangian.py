@@ -21,6 +21,7 @@ from .page import figure, over_floor
 
 FLOOR = "ProxSGD, one epoch"
 PEER = "released schedule"
+WAITING = "lablib, with the patience that it takes by itself"
 OURS = {"rho": 0.2, "sweeps": 3, "w_steps": 10, "first": 0.28, "patience": 3}
 """Found by hand on this problem, among a dozen settings; the released schedule has its own constants."""
 # From the issue: time to objective .0736, against the released schedule written again.
@@ -41,11 +42,11 @@ def problem(side: int, samples: int, dtype: torch.dtype):
     return interpolate(images, (side, side), mode="bilinear").flatten(1).round(), labels[rows]
 
 
-def network(widths: list[int], samples: int, dtype: torch.dtype, seed: int = 0):
+def network(widths: list[int], samples: int, dtype: torch.dtype, **options):
     """Return our network for the released objective."""
     import lablib
 
-    return lablib.GroupSparseNetwork(widths, 0.0, 1 / (2 * samples), seed=seed, dtype=dtype, **OURS)
+    return lablib.GroupSparseNetwork(widths, 0.0, 1 / (2 * samples), dtype=dtype, **OURS | options)
 
 
 def value(weights: list, offsets: list, x, labels) -> float:
@@ -78,16 +79,16 @@ def released(x, labels, hidden: int, target: float):
     return timed(lambda: published.train(x, labels, 0, hidden=hidden, watch=watch))
 
 
-def own(x, labels, hidden: int, target: float):
+def own(x, labels, hidden: int, target: float, **options):
     """A maker for ours: as many outer iterations as the target takes, checks of the input and history included."""
     widths = [x.shape[1], hidden, 10]
-    first, epochs = network(widths, len(x), x.dtype), 0
+    first, epochs = network(widths, len(x), x.dtype, **options), 0
     while first.objective(x, labels) > target and epochs < 200:
         first.fit(x, labels, epochs=1, tol=0.0, progress=False)
         epochs += 1
 
     def work():
-        net = network(widths, len(x), x.dtype)
+        net = network(widths, len(x), x.dtype, **options)
         net.fit(x, labels, epochs=epochs, tol=0.0, progress=False)
         return [layer.weight.detach() for layer in net.layers], [layer.bias.detach() for layer in net.layers]
 
@@ -149,6 +150,7 @@ def measure_case(case: dict, key: str, *, seed: int, device: str, quick: bool) -
     widths = [x.shape[1], case["hidden"], 10]
     entries = [
         measure.Entry({"name": OWN}, partial(own, *given), tested),
+        measure.Entry({"name": WAITING}, partial(own, *given, patience=30), tested),
         measure.Entry({"name": PEER}, partial(released, *given), tested),
         measure.Entry({"name": FLOOR}, partial(proxsgd, widths, x, labels)),
     ]
@@ -169,7 +171,7 @@ def goal(case: dict) -> float | None:
 def section(record: dict) -> list[str]:
     """Return the section's text and tables."""
     case = record["cases"][0]
-    own_, peer, floor = of(case, OWN), of(case, PEER), of(case, FLOOR)
+    own_, peer, floor, waiting = (of(case, name) for name in (OWN, PEER, FLOOR, WAITING))
     return [
         "### What was measured",
         "",
@@ -177,7 +179,8 @@ def section(record: dict) -> list[str]:
         " scikit-learn's digits, drawn 28 by 28 and rounded to 0 and 1. Both methods train until their objective,"
         " computed from its definition in float64, is at most 0.0736, on one thread, both in float32. The released"
         " script computes in double precision. Our first rho and our patience were chosen by hand, among a dozen"
-        " settings; the released schedule has its own constants.",
+        " settings; the released schedule has its own constants. With the patience that the library takes by itself,"
+        f" 30, ours takes {figure(1 / over_floor(waiting))} times as long.",
         "",
         "### The goal",
         "",
@@ -212,5 +215,6 @@ AREA = Area(
     measure=measure_case,
     label=label,
     goal=goal,
+    rival=PEER,
     section=section,
 )

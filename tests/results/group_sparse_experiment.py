@@ -50,12 +50,13 @@ def one_hot(net: GroupSparseNetwork, y: Tensor) -> Tensor:
 
 
 def describe(net: GroupSparseNetwork, parts: dict[str, tuple[Tensor, Tensor]], seconds: float) -> dict:
-    """Return a row: objective, scores on each part, zero groups, the processor's seconds."""
+    """Return a row: objective, scores on each part, zero groups, KKT residual, the processor's seconds."""
     scores = {name: net.score(*part) for name, part in parts.items()}
     return {
         "objective": net.objective(*parts["train"]),
         **scores,
         "zero": net.zero_groups(),
+        "residual": net.kkt_residual(*parts["train"]).largest,
         "seconds": round(seconds, 2),
     }
 
