@@ -12,6 +12,7 @@ from types import ModuleType
 
 _FUNCTIONS = {"claim": "claims", "check": "checks", "doctor": "doctor"}
 _MODULES = (
+    "candidates",
     "figures",
     "explorer",
     "gap",
