@@ -21,6 +21,9 @@ function curvature(d, stretch) {
 const value = (x, y, stretch) => 0.5 * curvature(along(x, -1, y), stretch);
 const mean = (weights, corners) => corners.reduce((x, corner, i) => along(x, weights[i], corner), [0, 0]);
 
+// How much of a coordinate's weight a corner of the L1 ball has, if the corner across has the other score.
+const share = (score, other) => score === other ? 0.5 : score < other ? 1 : 0;
+
 function run(corners, y, variant, beta, stretch) {
   const m = corners.length, found = [];
   let weights = corners.map((_, i) => (i === 0 ? 1 : 0));
@@ -30,7 +33,8 @@ function run(corners, y, variant, beta, stretch) {
     const gap = Math.max(dot(g, along(x, -1, corners[corner])), 0);
     let toward = corners.map((_, i) => (i === corner ? 1 : 0));
     if (variant === "softmax") {
-      const sizes = scores.map((score) => Math.exp(beta * (scores[corner] - score)));
+      let sizes = scores.map((score) => Math.exp(beta * (scores[corner] - score)));
+      if (corners === CORNERS.diamond) sizes = sizes.map((size, i) => size * share(scores[i], scores[(i + 2) % 4]));
       const total = sizes.reduce((a, b) => a + b, 0);
       toward = sizes.map((size) => size / total);
     }
@@ -94,7 +98,7 @@ function roll(shape, variant, y, step, cold, stretch) {
     path: runs[variant].slice(0, step + 1).map((one) => one.x), gap: here.gap, error: Math.max(now - least, 0),
     solution, value: now, least, violation_y: violation(corners, y), violation_x: violation(corners, here.x),
     corner: here.corner, away: here.away, target: here.target, kind: here.kind, gaps,
-    bound: lambert((corners.length - 1) / Math.E) / beta,
+    bound: lambert(((shape === "diamond" ? 2 : corners.length) - 1) / Math.E) / beta,
   };
 }
 

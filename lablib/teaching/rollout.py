@@ -20,7 +20,8 @@ In a lab, moved by ipywidgets and computed in Python at each move:
 
 The objective is f(x) = 1/2 (x - y)' P (x - y) with P = stretch u u' + v v', u = (0.8, 0.6), v = (-0.6, 0.8): y is the
 unconstrained minimiser, and `stretch` the condition number. "vanilla", "away" and "pairwise" search the line exactly;
-"softmax" takes the short step with the largest eigenvalue, at one inverse temperature `beta` = 2**`cold`, held fixed.
+"softmax" takes the short step with the largest eigenvalue, at one inverse temperature `beta` = 2**`cold`, held fixed;
+its target is a mean of all corners, and on the L1 ball, as in `lablib.frank_wolfe`, of each coordinate's better corner.
 The start is the first corner.
 """
 
@@ -100,7 +101,7 @@ def roll(
         "target": here["target"],
         "kind": here["kind"],
         "gaps": {name: [one["gap"] for one in run] for name, run in runs.items()},
-        "bound": _lambert((len(corners) - 1) / math.e) / beta,
+        "bound": _lambert(((2 if shape == "diamond" else len(corners)) - 1) / math.e) / beta,
     }
 
 
@@ -220,6 +221,8 @@ def _run(corners: list[Point], y: Point, variant: str, beta: float, stretch: flo
         toward = [float(i == corner) for i in range(m)]
         if variant == "softmax":
             sizes = [math.exp(beta * (scores[corner] - score)) for score in scores]
+            if corners == CORNERS["diamond"]:  # of a coordinate's two corners the better one; in a tie their middle
+                sizes = [size * _share(scores[i], scores[(i + 2) % 4]) for i, size in enumerate(sizes)]
             total = sum(sizes)
             toward = [size / total for size in sizes]
         held = [i for i in range(m) if weights[i] > 0]
@@ -248,6 +251,11 @@ def _run(corners: list[Point], y: Point, variant: str, beta: float, stretch: flo
         if left >= 0 and gamma == longest:
             weights[left] = 0.0
     return found
+
+
+def _share(score: float, other: float) -> float:
+    """How much of a coordinate's weight a corner of the L1 ball has, if the corner across has the other score."""
+    return 0.5 if score == other else float(score < other)
 
 
 def _solution(corners: list[Point], y: Point, stretch: float) -> Point:

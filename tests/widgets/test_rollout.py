@@ -9,9 +9,11 @@ import re
 import clarabel
 import numpy as np
 import pytest
+import torch
 from axe_playwright_python.sync_playwright import Axe
 from scipy import sparse
 
+import lablib
 from lablib.teaching import rollout
 
 ROLLOUT = '[data-widget="rollout"]'
@@ -100,7 +102,27 @@ def test_softmax_gap_settles_under_its_bound():
         for shape, y in (("pentagon", (0.05, 0.0)), ("square", (0.1, -0.05)), ("triangle", (1.25, 0.5))):
             state = rollout.roll(shape, "softmax", y, step=60, cold=cold, stretch=2)
             assert 0 < state["gap"] < 1.05 * state["bound"], (shape, cold)
+    state = rollout.roll("diamond", "softmax", (0.1, -0.05), step=60, cold=6, stretch=2)
+    assert state["gap"] < 1.05 * state["bound"] and state["bound"] == pytest.approx(0.27846 / 64, rel=1e-4)  # W0(1/e)
     assert rollout._lambert(3 / math.e) * math.exp(rollout._lambert(3 / math.e)) == pytest.approx(3 / math.e)
+
+
+@pytest.mark.parametrize("y", [(1.25, -0.5), (0.3, 0.2), (-0.75, 1.0)])
+def test_softmax_on_the_l1_ball_is_the_layers(y):
+    """The widget's softmax rollout on the L1 ball is `lablib.frank_wolfe`'s, iterate by iterate."""
+    stretch, P = 3, torch.from_numpy(hessian(3))
+    options = {"variant": "softmax", "temperature": 1 / 16, "halve_every": None, "tol": 0.0, "strict": False}
+    for steps in (1, 2, 9):
+        x, _ = lablib.frank_wolfe(
+            lambda x: (x - torch.tensor(y, dtype=x.dtype)) @ P,
+            lablib.L1Ball(2, 1.0),
+            torch.tensor([-1.0, 0.0], dtype=torch.float64),
+            smoothness=float(stretch),
+            max_steps=steps,
+            **options,
+        )
+        shown = rollout.roll("diamond", "softmax", y, step=steps, cold=4, stretch=stretch)["x"]
+        assert shown == pytest.approx(tuple(x.tolist()), abs=1e-12)
 
 
 @pytest.mark.parametrize(
