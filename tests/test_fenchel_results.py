@@ -41,12 +41,13 @@ def short_run():
 
 
 def test_a_short_part_of_it_runs_as_stored(short_run):
+    """How often the line search asks hangs on rounding: another processor asked 973 times where this record has 802."""
     expected = {row["batch"]: row for row in stored("fenchel-digits")["published"]["rows"]}
     for batch, row in expected.items():
         now = short_run[batch - 1]
         assert now["train"] == pytest.approx(row["train"], abs=0.01)
         assert now["test"] == pytest.approx(row["test"], abs=0.02)
-        assert now["evaluations"] == pytest.approx(row["evaluations"], rel=0.15)
+        assert now["evaluations"] == pytest.approx(row["evaluations"], rel=0.3)
 
 
 FOUR = {"anchors": (10.0, 5.0, 20.0, 100.0), "factors": (1.0, 3.0, 0.5, 10.0)}

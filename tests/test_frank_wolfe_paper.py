@@ -74,15 +74,19 @@ def test_rewritten_rollout_repeats_the_table_of_thresholds(n, threshold, steps, 
         assert round(found["gradient"], 2) == gradient
 
 
-@pytest.mark.parametrize(("n", "x"), [(100, 0.03), (300, 0.05)])
-def test_rewritten_rollout_explodes_below_the_published_threshold(n, x):
-    """At 1e-5 the point is better and its gradient is lost: 6e15 and 1e9 were measured, but these are rounding's."""
+@pytest.mark.parametrize("n", [100, 300])
+def test_rewritten_rollout_explodes_below_the_published_threshold(n):
+    """At 1e-5 the point is better and its gradient is lost.
+
+    The figures hang on rounding: at n = 100 three processors ended at relative errors of .029, .032 and .046.
+    """
     problem = dfw.instance(n, 500)
-    answer = dfw.published(problem, 1e-5)
-    found = dfw.scores(answer, problem, dfw.exact(problem))
-    assert found["x"] < x
+    exact = dfw.exact(problem)
+    published, answer = dfw.published(problem), dfw.published(problem, 1e-5)
+    found = dfw.scores(answer, problem, exact)
+    assert found["x"] < 0.5 * dfw.scores(published, problem, exact)["x"]
     assert not found["gradient"] < 1e6
-    assert 200 < answer.steps < 260
+    assert answer.steps > 1.3 * published.steps
 
 
 @pytest.mark.parametrize(

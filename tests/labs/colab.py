@@ -128,7 +128,7 @@ def run_lab(venv: Path, notebook: nbformat.NotebookNode, env: dict[str, str], fo
             cell.outputs, cell.execution_count = [], None
     nbformat.write(notebook, blank)
     run = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output", ran.name, blank.name]
-    kernel = ["--ExecutePreprocessor.kernel_name=colab", "--ExecutePreprocessor.timeout=120"]
+    kernel = ["--ExecutePreprocessor.kernel_name=colab", "--ExecutePreprocessor.timeout=600"]
     env = {**env, "JUPYTER_PATH": str(folder), "JUPYTER_PLATFORM_DIRS": "1"}
     done = subprocess.run([*run, *kernel], cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode:
