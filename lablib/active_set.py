@@ -72,7 +72,7 @@ def back(A: Tensor, m: Tensor) -> Tensor:
 class DenseRows:
     """Rows C, shared (r, n) or per sample (B, r, n), with C C' kept where it is not too large."""
 
-    def __init__(self, C: Tensor, K: Tensor | None, pull: tuple[Tensor, Tensor] | None = None):
+    def __init__(self, C: Tensor, K: Tensor | None, pull: Tensor | None = None):
         self.C, self.K, self.pull = C, K, pull
 
     def some(self, which: Tensor) -> DenseRows:
@@ -330,8 +330,7 @@ def search(problem: Problem, max_steps: int | None, element: str) -> tuple[Face,
     t, low, high = problem.t, problem.low, problem.high
     if not t.numel():
         return Face(t, t, problem.rows.factor(t)), 0
-    q = guess(problem) if problem.rows.pull is not None else t
-    side = (q > high).double() - (q < low).double()
+    side = (t > high).double() - (t < low).double() if problem.rows.pull is None else guess(problem)
     if max_steps is not None:
         return with_care(problem, torch.where(low == high, 1.0, side), max_steps, element)
     face, clear = attempt(problem, side)
@@ -377,25 +376,29 @@ def with_care(problem: Problem, side: Tensor, limit: float, element: str) -> tup
 
 
 def guess(problem: Problem) -> Tensor:
-    """Return row values and multipliers, added, after a few Douglas-Rachford steps.
+    """Return the sides of the rows after a few Douglas-Rachford steps, which share one factor.
 
-    With ``P = K (1 + K)^-1`` and z = clip(q), a step leads from q to ``q + RELAXED (t - P t + P (2 z - q) - z)``. In
-    float32, as a guess needs no more. ``pull`` is (1 - P, what 2 z - q is multiplied with).
+    With ``P = K (1 + K)^-1`` and z = clip(q), a step leads from q to ``q + RELAXED (t - P t + P (2 z - q) - z)``. For
+    p = q - t, and z less t too, that is ``p' = (2 z - p) M + (1 - RELAXED / 2) p`` with M as of :func:`pull`. In
+    float32, as a guess needs no more.
     """
-    q, low, high = (e.float() for e in (problem.t, problem.low, problem.high))
-    rest, pull = problem.rows.pull
-    away = q @ rest
+    low, high = (problem.low - problem.t).float(), (problem.high - problem.t).float()
+    p = torch.zeros_like(low)
     for _ in range(GUESSES):
-        u = q.clamp(low, high).mul_(2).sub_(q)
-        q = torch.addmm(away, u, pull).add_(q, alpha=1 - RELAXED / 2)
-    return q
+        p = torch.addmm(p, p.clamp(low, high).mul_(2).sub_(p), problem.rows.pull, beta=1 - RELAXED / 2)
+    return (p > high).double() - (p < low).double()
 
 
-def pulls(K: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the two matrices of :func:`guess`, made once for a set."""
+def pull(K: Tensor) -> Tensor:
+    """Return the matrix of :func:`guess`, made once for a set.
+
+    >>> import torch
+    >>> pull(torch.eye(2, dtype=torch.float64))
+    tensor([[0., 0.],
+            [0., 0.]])
+    """
     one = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
-    rest = torch.linalg.inv(one + K)
-    return (RELAXED * rest).float(), (RELAXED * (one - rest) - RELAXED / 2 * one).float()
+    return (RELAXED / 2 * one - RELAXED * torch.linalg.inv(one + K)).float()
 
 
 def iterate(problem: Problem, side: Tensor, passes: int) -> tuple[Face, Tensor | None, int]:

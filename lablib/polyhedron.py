@@ -20,9 +20,9 @@ from scipy import sparse
 from scipy.optimize import linprog, nnls
 from torch import Tensor
 
-from . import banded
-from .active_set import EPS, DenseRows, Problem, back, pulls, search, times
-from .projection import ConvexSet, check_point, raise_not_finite, truth
+from . import banded, single
+from .active_set import EPS, DenseRows, Problem, back, pull, search, times
+from .projection import ConvexSet, check_point, in_a_transform, raise_not_finite, truth
 from .sets import (
     _bounds_hold,
     _check_bounds,
@@ -61,7 +61,7 @@ class _Geometry(NamedTuple):
     rows: Tensor
     share: Tensor
     K: Tensor | None
-    pull: tuple[Tensor, Tensor] | None  # what the first guess multiplies with
+    pull: Tensor | None  # what the first guess multiplies with
 
     @property
     def across(self) -> Tensor:
@@ -285,6 +285,10 @@ class Polyhedron(ConvexSet):
         if self._sparse:
             return self._solve_banded(y, max_steps, element)
         g, ends, bad, large = self._prepared(y)
+        if max_steps is None and batch.numel() == 1 and _on_the_host(y):
+            found = self._solve_one(g, ends, bad, large, y)
+            if found is not None:
+                return found
         x, side, factor, off, steps = self._search(g, ends, large, y, max_steps, element)
         for _ in range(2):
             # Digits that a huge y costs come back from a nearer point with the same projection, on the way from x to y.
@@ -302,6 +306,25 @@ class Polyhedron(ConvexSet):
         active = (factor.index, side.gather(-1, factor.index) * factor.real, factor.lower)
         active = tuple(t.reshape(*batch, *t.shape[1:]) for t in active)
         return x.to(dtype).reshape(*batch, self.dim), (*active, g.mask, g.W, g.R, g.share), steps
+
+    def _solve_one(self, g, ends, bad, large, y):
+        """Return what ``solve`` does for one point and a shared set, by arrays; None where those leave a doubt."""
+        if "one" not in self._kept:
+            shared = g.K is not None and g.K.dim() == 2 and all(t.dim() == 1 for t in ends) and large.dim() == 0
+            shared = shared and (bad is None or not bool(bad))
+            arrays = [t.contiguous().numpy() for t in (g.W, g.K, pull(g.K).double(), *ends)] if shared else None
+            self._kept["one"] = arrays and single.Arrays(*arrays, float(large))
+        if self._kept["one"] is None:
+            return None
+        found = single.project(self._kept["one"], y.detach().double().reshape(-1).numpy())
+        if found is None:
+            return None
+        batch = y.shape[:-1]
+        x, index, side, lower = (torch.from_numpy(t).reshape(*batch, *t.shape) for t in found[:4])
+        if self.lower is not None or self.upper is not None:
+            held = x.new_zeros(1, g.K.shape[-1]).scatter_(-1, index.reshape(1, -1), side.reshape(1, -1))
+            x = self._onto_bounds(x.reshape(1, -1), held, batch).reshape(x.shape)
+        return x.to(y.dtype), (index, side, lower, g.mask, g.W, g.R, g.share), found.steps
 
     def _rows(self) -> tuple[banded.BandedRows, Tensor]:
         """Return the sparse rows, of norm 1 and in a band, and their lengths before; kept while the rows stay."""
@@ -377,8 +400,9 @@ class Polyhedron(ConvexSet):
             bad = None if self._kept["regular"] else self._off(g, start, y.dtype)
             large = sum(_size(torch.where(t.isfinite(), t, 0.0)) for t in (low, high)) + _size(start)
             self._kept.update(data=(key, [t.clone() for t in given]), ends=(found, bad, large))
-        if g.pull is None and g.K is not None and g.K.dim() == 2 and y.shape[:-1].numel() > 8:
-            g = self._kept["geometry"] = g._replace(pull=pulls(g.K))
+            self._kept.pop("one", None)
+        if g.pull is None and g.K is not None and g.K.dim() == 2 and y.shape[:-1].numel() > 1:
+            g = self._kept["geometry"] = g._replace(pull=pull(g.K))
         return g, *self._kept["ends"]
 
     def _search(self, g, ends, large, y, max_steps, element):
@@ -391,7 +415,7 @@ class Polyhedron(ConvexSet):
         size = torch.where(size == 0, 1.0, size)
         along = times(W, y)
         t = along[:, p:]
-        rows = DenseRows(W[..., p:, :], K, g.pull if len(t) > 8 else None)
+        rows = DenseRows(W[..., p:, :], K, g.pull if len(t) > 1 else None)
         problem = Problem(rows, t, low.expand(t.shape), high.expand(t.shape), size)
         face, steps = search(problem, max_steps, element)
         x = y - back(W, torch.cat([along[:, :p] - tied, face.m], -1))
@@ -540,7 +564,13 @@ class Polyhedron(ConvexSet):
         if self._sparse:
             side = self._banded_face(x) if active is None else active
             return banded.Pull.apply(v.double().cpu(), side.cpu(), self._rows()[0])[0].to(v)
-        return self._pull(v.double(), self._face(x) if active is None else active)[0].to(v.dtype)
+        active = self._face(x) if active is None else active
+        index, side, factor, mask, W, *_ = active
+        if v.shape[:-1].numel() == index.shape[:-1].numel() == 1 and W.dim() == 2 and _on_the_host(v):
+            arrays = (W, index.reshape(-1), side.reshape(-1), factor.reshape(factor.shape[-2:]), v.double().reshape(-1))
+            u = single.face_project(*(t.detach().numpy() for t in arrays), mask.shape[-1])
+            return torch.from_numpy(u).reshape(v.shape).to(v.dtype)
+        return self._pull(v.double(), active)[0].to(v.dtype)
 
     def _banded_face(self, x):
         """Read the face off a point, for sparse rows."""
@@ -879,6 +909,11 @@ def _flat(t: Tensor | None, batch: torch.Size, rank: int) -> Tensor | None:
     return t.expand(*batch, *tail).reshape(-1, *tail)
 
 
+def _on_the_host(t: Tensor) -> bool:
+    """Tell whether t may be handed to NumPy: plain values on the CPU, of which no gradient is recorded."""
+    return t.device.type == "cpu" and not torch.is_grad_enabled() and not in_a_transform()
+
+
 def _joined(parts: list[Tensor]) -> Tensor:
     """Concatenate along the last dimension, broadcasting the others."""
     lead = torch.broadcast_shapes(*(t.shape[:-1] for t in parts))
@@ -895,15 +930,19 @@ def _take(t: Tensor, index: Tensor) -> Tensor:
     """Gather along the last dimension of a t that may lack batch dimensions; an index past the end reads the last."""
     if not t.shape[-1]:
         return torch.zeros_like(index, dtype=t.dtype)
-    lead = torch.broadcast_shapes(t.shape[:-1], index.shape[:-1])
     index = index.clamp(max=t.shape[-1] - 1)
-    return t.expand(*lead, t.shape[-1]).gather(-1, index.expand(*lead, index.shape[-1]))
+    if t.shape[:-1] != index.shape[:-1]:
+        lead = torch.broadcast_shapes(t.shape[:-1], index.shape[:-1])
+        t, index = t.expand(*lead, t.shape[-1]), index.expand(*lead, index.shape[-1])
+    return t.gather(-1, index)
 
 
 def _put(zero: Tensor, index: Tensor, values: Tensor) -> Tensor:
     """Add values at index along the last dimension; padding carries the value 0."""
-    lead = torch.broadcast_shapes(zero.shape[:-1], index.shape[:-1], values.shape[:-1])
-    return zero.expand(*lead, -1).scatter_add(-1, index.expand(*lead, -1), values.expand(*lead, -1))
+    if not zero.shape[:-1] == index.shape[:-1] == values.shape[:-1]:
+        lead = torch.broadcast_shapes(zero.shape[:-1], index.shape[:-1], values.shape[:-1])
+        zero, index, values = (e.expand(*lead, e.shape[-1]) for e in (zero, index, values))
+    return zero.scatter_add(-1, index, values)
 
 
 def _gram_factor(C: Tensor, index: Tensor, side: Tensor) -> Tensor:
