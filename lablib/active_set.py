@@ -32,6 +32,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .solution import looks_every
+
 EPS = torch.finfo(torch.float64).eps
 NOISE = 64 * EPS  # what rounding explains, relative to the size of a sample
 NEAR = 1e-11  # a row nearer than this touches, a multiplier below it does not push; relative to the size of a sample
@@ -42,11 +44,6 @@ RELAXED = 1.8  # of a step: the longer ones need half as many
 PASSES = 12  # of the iteration before the method of multipliers takes over
 NEWTON = 300  # steps of the method of multipliers, all subproblems together
 ROUNDS = 30  # subproblems of a sample before it is given up
-
-
-def looks_every(device: torch.device) -> int:
-    """Return after how many passes values are read on the host: on the CPU each time, which costs nothing there."""
-    return 1 if device.type == "cpu" else 8
 
 
 def times(A: Tensor, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import threshold
 from .projection import WORKING, ConvexSet, check_finite, check_point, raise_not_finite, truth
-from .solution import InputError, SolveError, first_index
+from .solution import InputError, SolveError, first_index, looks_every
 
 __all__ = ["Birkhoff", "Spectraplex"]
 
@@ -155,7 +155,8 @@ class Birkhoff(ConvexSet):
 
 def _rows(Y: Tensor, b: Tensor) -> Tensor:
     """Project each row of Y - 1 b' on the simplex."""
-    return threshold.simplex(Y - b.unsqueeze(-2))[0]
+    Z = Y - b.unsqueeze(-2)
+    return Z.sub_(_best(Z).unsqueeze(-1)).clamp_min_(0)
 
 
 def _prices(Y: Tensor, limit: int) -> tuple[Tensor, int, Tensor]:
@@ -171,8 +172,7 @@ def _prices(Y: Tensor, limit: int) -> tuple[Tensor, int, Tensor]:
         a = _best(Y - b.unsqueeze(-2))
         b = _best(Y.mT - a.unsqueeze(-2))
     where = torch.arange(len(Y), device=Y.device)
-    # On the CPU what is done leaves the batch after each pass; elsewhere nothing is read but once in eight passes.
-    stride = 1 if Y.device.type == "cpu" else 8
+    stride = looks_every(Y.device)  # at a look what is done leaves the batch
     tol = 64 * torch.finfo(Y.dtype).eps * (1 + (Y - rest.unsqueeze(-2)).abs().amax((-2, -1)))
     spread = 2 * (Y.amax((-2, -1)) - Y.amin((-2, -1))).clamp(min=torch.finfo(Y.dtype).tiny)
     X = _rows(Y, b)
@@ -187,12 +187,12 @@ def _prices(Y: Tensor, limit: int) -> tuple[Tensor, int, Tensor]:
             keep = torch.nonzero(going).squeeze(-1)
             if not len(keep) or step == limit:
                 break
-            if len(keep) < len(where):
+            if 2 * len(keep) <= len(where):  # to copy them costs about as much as half a pass
                 where, Y, X, b, tol, spread, error, worst, going = (
                     t[keep] for t in (where, Y, X, b, tol, spread, error, worst, going)
                 )
         factor = _laplacian_factor(X.sign(), (3 * worst / spread).clamp(1e-12, 0.1))
-        d = torch.cholesky_solve(error.unsqueeze(-1), factor).squeeze(-1) * going.unsqueeze(-1)
+        d = torch.cholesky_solve(error.unsqueeze(-1), factor).squeeze(-1).where(going.unsqueeze(-1), 0.0)
         # Where the support falls apart the damped step runs far off; no price need go farther than the entries spread.
         d = d * (spread / d.abs().amax(-1).clamp(min=torch.finfo(d.dtype).tiny)).clamp(max=1).unsqueeze(-1)
         b, X = _line_search(Y, b, d, error, tol * d.abs().sum(-1))
@@ -203,9 +203,7 @@ def _prices(Y: Tensor, limit: int) -> tuple[Tensor, int, Tensor]:
 
 def _best(Z: Tensor) -> Tensor:
     """Return the thresholds of the rows of Z: the simplex has max(Z - threshold, 0)."""
-    X = threshold.simplex(Z)[0]
-    best = X.argmax(-1, keepdim=True)
-    return (Z.gather(-1, best) - X.gather(-1, best)).squeeze(-1)
+    return threshold.simplex_threshold(Z).squeeze(-1)
 
 
 def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,12 +213,14 @@ def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor, noise: Tensor) 
     rounding makes of a slope, ``noise``, is not searched for.
     """
     first = (error * d).sum(-1)
-    unread = Y.device.type != "cpu"
-    t = torch.ones_like(first)
+    unread = looks_every(Y.device) > 1
     X = _rows(Y, b + d)
     now = ((X.sum(-2) - 1) * d).sum(-1)
     search = now < -1e-3 * first - noise
-    low, high, at_low, at_high = torch.zeros_like(t), t, first, now
+    if not unread and not bool(search.any()):
+        return b + d, X
+    t = torch.ones_like(first)
+    low, high, at_low, at_high = torch.zeros_like(t), t.clone(), first, now
     which = torch.arange(len(t), device=t.device)
     part = Y, b, d, first, noise
     for turn in range(20 if unread else 60):
@@ -228,7 +228,7 @@ def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor, noise: Tensor) 
             keep = torch.nonzero(search).squeeze(-1)
             if not len(keep):
                 break
-            if len(keep) < len(which):
+            if 2 * len(keep) <= len(which):
                 which, search, low, high, at_low, at_high = (
                     e[keep] for e in (which, search, low, high, at_low, at_high)
                 )

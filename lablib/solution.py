@@ -100,3 +100,8 @@ def first_index(mask: Tensor) -> tuple[int, ...]:
     (1, 1)
     """
     return tuple(int(i) for i in torch.nonzero(mask)[0]) if mask.dim() else ()
+
+
+def looks_every(device: torch.device) -> int:
+    """Return after how many passes values are read on the host: on the CPU each time, which costs nothing there."""
+    return 1 if device.type == "cpu" else 8

@@ -69,6 +69,19 @@ def simplex(
     return x, support, passes
 
 
+def simplex_threshold(y: Tensor) -> Tensor:
+    """Return tau (..., 1) alone: the projection of the rows of y on ``{x >= 0, sum x = 1}`` is max(y - tau, 0).
+
+    >>> import torch
+    >>> simplex_threshold(torch.tensor([0.75, 0.5, -1.0], dtype=torch.float64))
+    tensor([0.1250], dtype=torch.float64)
+    """
+    if y.shape[-1] > SORT_ROWS:
+        return _search(y, 1.0, False, "lowest", None)[2]
+    top = y.amax(-1, True)
+    return _sorted_threshold(y - top, 1.0).add_(top)
+
+
 def l1(
     y: Tensor, radius: float | Tensor = 1.0, *, element: str = "lowest", max_steps: int | None = None
 ) -> tuple[Tensor, Support, int]:

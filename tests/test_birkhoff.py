@@ -9,7 +9,7 @@ from polyhedra import rand
 from scipy.optimize import linear_sum_assignment, linprog
 from torch.autograd import gradcheck, gradgradcheck
 
-from lablib import Birkhoff, Polyhedron, ProjectionLayer, SolveError
+from lablib import Birkhoff, Polyhedron, ProjectionLayer, SolveError, matrix_sets
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 F64 = torch.float64
@@ -190,3 +190,20 @@ def test_bad_input_is_named(build, says):
         build()
     with pytest.raises(TypeError, match="size is a float: expected an integer"):
         Birkhoff(3.0)
+
+
+@pytest.mark.parametrize("length", [1, 8])
+def test_the_line_search_narrows_its_interval(length, monkeypatch):
+    """Where all samples search, or none may leave, as on a card: a few turns for each pass, and the same answers."""
+    looks, rows = [], matrix_sets._rows
+    matrices = [rand(20, n, n, seed=n) for n in (4, 10, 30)]
+    answers = [Birkhoff(y.shape[-1]).project(y) for y in matrices]
+    monkeypatch.setattr(matrix_sets, "looks_every", lambda device: length)
+    monkeypatch.setattr(matrix_sets, "_rows", lambda Y, b: looks.append(len(Y)) or rows(Y, b))
+    for y, x in zip(matrices, answers, strict=True):
+        s = Birkhoff(y.shape[-1])
+        torch.testing.assert_close(s.project(y), x, rtol=0, atol=1e-12)
+        for one, expected in zip(y, x, strict=True):
+            looks.clear()
+            torch.testing.assert_close(s.project(one), expected, rtol=0, atol=1e-12)
+            assert length > 1 or len(looks) < 20
