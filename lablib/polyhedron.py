@@ -316,11 +316,11 @@ class Polyhedron(ConvexSet):
             self._kept["one"] = arrays and single.Arrays(*arrays, float(large))
         if self._kept["one"] is None:
             return None
-        found = single.project(self._kept["one"], y.detach().double().reshape(-1).numpy())
+        found = single.project(self._kept["one"], y.detach().double().numpy().ravel())
         if found is None:
             return None
         batch = y.shape[:-1]
-        x, index, side, lower = (torch.from_numpy(t).reshape(*batch, *t.shape) for t in found[:4])
+        x, index, side, lower = (torch.from_numpy(t.reshape(*batch, *t.shape)) for t in found[:4])
         if self.lower is not None or self.upper is not None:
             held = x.new_zeros(1, g.K.shape[-1]).scatter_(-1, index.reshape(1, -1), side.reshape(1, -1))
             x = self._onto_bounds(x.reshape(1, -1), held, batch).reshape(x.shape)
@@ -567,9 +567,10 @@ class Polyhedron(ConvexSet):
         active = self._face(x) if active is None else active
         index, side, factor, mask, W, *_ = active
         if v.shape[:-1].numel() == index.shape[:-1].numel() == 1 and W.dim() == 2 and _on_the_host(v):
-            arrays = (W, index.reshape(-1), side.reshape(-1), factor.reshape(factor.shape[-2:]), v.double().reshape(-1))
-            u = single.face_project(*(t.detach().numpy() for t in arrays), mask.shape[-1])
-            return torch.from_numpy(u).reshape(v.shape).to(v.dtype)
+            W, index, side, factor, given = (t.detach().numpy() for t in (W, index, side, factor, v.double()))
+            factor = factor.reshape(factor.shape[-2:])
+            u = single.face_project(W, index.ravel(), side.ravel(), factor, given.ravel(), mask.shape[-1])
+            return torch.from_numpy(u.reshape(v.shape)).to(v.dtype)
         return self._pull(v.double(), active)[0].to(v.dtype)
 
     def _banded_face(self, x):
