@@ -491,3 +491,20 @@ def test_larger_dense_problems(n, m):
     x = s.project(y)
     for row, point in zip(y.numpy(), x.numpy(), strict=True):
         assert infeasibility(s, point) < 1e-9 and distance_from_normal_cone(s, row, point) < 1e-8
+
+
+def test_two_thousand_unknowns_and_rows():
+    """The largest dense size asked for: in the set, and SciPy's linear program finds nothing farther along y - x."""
+    n, p, m = 2000, 400, 2000
+    A, G, inside = rand(p, n, seed=0), rand(m, n, seed=1), rand(n, seed=2)
+    s = Polyhedron(A, A @ inside, G, G @ inside + rand(m, seed=3).abs())
+    y = inside + rand(n, seed=4)
+    x, info = s.project(y, return_info=True)
+    held = s.h - G @ x < 1e-9
+    assert 300 < int(held.sum()) < m and float(info.residual) < 1e-11 and abs(float(info.gap)) < 1e-9
+    v = rand(n, seed=5)
+    u = s.face_project(x, v)
+    tied = torch.cat([A, G[held]])
+    assert float((tied @ u).abs().max()) < 1e-9  # along the face, and what was taken away is across it
+    across = torch.linalg.lstsq(tied.mT, (v - u).unsqueeze(-1)).solution
+    torch.testing.assert_close((tied.mT @ across).squeeze(-1), v - u, rtol=0, atol=1e-9)
