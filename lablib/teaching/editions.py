@@ -247,6 +247,8 @@ def check(root: Path) -> list[str]:
                 found.append(f"{label}: its outputs are not those of its code")
             if refresh_widgets(notebook):
                 found.append(f"{label}: STALE, a widget has changed since it was stored")
+            if "widgets" in notebook.metadata:
+                found.append(f"{label}: holds the state of live widgets; drop it from the notebook's metadata")
     return found
 
 

@@ -126,6 +126,7 @@ def test_making_twice_runs_and_changes_nothing(root, monkeypatch):
         ("small", lambda nb: nb.cells[0].update(source="use guess = 12345678"), "LEAK, cell title shows"),
         ("small", lambda nb: nb.cells[4].outputs[0].update(text="assert double(21) == 42"), "LEAK, cell test shows"),
         ("small", lambda nb: nb.cells[4].update(execution_count=None), "small.ipynb: its outputs are not those"),
+        ("masters/small", lambda nb: nb.metadata.update(widgets={}), "small.ipynb: holds the state of live widgets"),
         (
             "masters/small",
             lambda nb: nb.cells[4].update(source=TEST + "\n"),
