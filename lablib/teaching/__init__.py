@@ -13,6 +13,7 @@ from types import ModuleType
 _FUNCTIONS = {"claim": "claims", "check": "checks", "doctor": "doctor"}
 _MODULES = (
     "candidates",
+    "columns",
     "figures",
     "explorer",
     "gap",
