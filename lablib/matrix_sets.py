@@ -18,21 +18,24 @@ __all__ = ["Birkhoff", "Spectraplex"]
 
 # From this size on, the lowest eigenvector is searched alone; below, all of them cost no more.
 LANCZOS_FROM = 256
+# The shares of a step that are tried, some together while their matrices hold no more numbers than this.
+SHARES = (0.75, *(0.5**k for k in range(1, 42)))
+TOGETHER = 1 << 16
 
 
 class Birkhoff(ConvexSet):
     """``{X : X >= 0, X 1 = 1, X' 1 = 1}``: the doubly stochastic matrices of one size, whose vertices are permutations.
 
-    Projection: ``X_ij = max(Y_ij - a_i - b_j, 0)``. For given column prices b each row is a projection on a simplex,
-    which fixes a; Newton's method on b makes the columns right, with a line search that halves the interval in which
-    the slope changes sign. Face: the support E of X; its projector is ``E * (V - a 1' - 1 b')``, where a and b solve
-    the Laplacian of the bipartite graph that E is, reduced to the columns. ``size``: n. Input (..., n, n). Computed in
-    float64, from float32 too. The graph may fall apart, at a permutation into n pieces; the projector is still right.
-    ``element="highest"`` also frees the entries that are 0 without a multiplier, after the prices of separate pieces
-    have been moved until they join: an extreme multiplier. ``lmo`` and ``gap`` call SciPy's assignment solver on the
-    host.
+    Projection: ``X_ij = max(Y_ij - a_i - b_j, 0)``. For given prices b of the columns each row is a projection on a
+    simplex, which fixes the prices a of the rows, and the other way round: a few turns give a start. Newton's method on
+    both makes the sums right, with a line search whose step gains at least half of what the best one would. Face: the
+    support E of X; its projector is ``E * (V - a 1' - 1 b')``, where a and b solve the Laplacian of the bipartite graph
+    that E is, reduced to the columns. ``size``: n. Input (..., n, n). Computed in float64, from float32 too. The graph
+    may fall apart, at a permutation into n pieces; the projector is still right. ``element="highest"`` also frees the
+    entries that are 0 without a multiplier, after the prices of separate pieces have been moved until they join: an
+    extreme multiplier. ``lmo`` and ``gap`` call SciPy's assignment solver on the host.
 
-    Source: Li, Sun and Toh 2020 (their Newton method works on both prices).
+    Source: Li, Sun and Toh 2020.
 
     >>> import torch
     >>> Birkhoff(2).project(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
@@ -68,11 +71,11 @@ class Birkhoff(ConvexSet):
         return ConvexSet.project(self, y, return_info, strict=strict, tol=tol, max_steps=max_steps, element=element)
 
     def solve(self, y, *, tol=None, max_steps=None, element="lowest"):
-        """Search the column prices, batched; then solve once more on the support that they leave."""
+        """Search the prices, batched; then solve once more on the support that they leave."""
         check_finite(y)
         n = self.size
         Y = y.reshape(-1, n, n).double()
-        b, steps, left = _prices(Y, 500 if max_steps is None else max_steps)
+        X, b, steps, left = _search(Y, 500 if max_steps is None else max_steps)
         if max_steps is None and bool(left.any()):
             index = first_index(left.reshape(y.shape[:-2]))
             raise SolveError(
@@ -80,7 +83,6 @@ class Birkhoff(ConvexSet):
                 "constant from y or scale it down, if its entries are huge",
                 index=index,
             )
-        X = _rows(Y, b)
         E = X.sign()
         factor = _laplacian_factor(E)
         left = _spread(E, factor, X.sum(-1) - 1, X.sum(-2) - 1)
@@ -153,52 +155,53 @@ class Birkhoff(ConvexSet):
 # -- prices ------------------------------------------------------------------------------------------------------------
 
 
-def _rows(Y: Tensor, b: Tensor) -> Tensor:
-    """Project each row of Y - 1 b' on the simplex."""
-    Z = Y - b.unsqueeze(-2)
-    return Z.sub_(_best(Z).unsqueeze(-1)).clamp_min_(0)
+def _excess(Y: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return X at prices (..., 2 n) of the rows and then the columns, and by how much the sums of both exceed 1."""
+    n = Y.shape[-1]
+    X = (Y - prices[..., :n].unsqueeze(-1)).sub_(prices[..., n:].unsqueeze(-2)).clamp_(min=0)
+    return X, torch.cat([X.sum(-1), X.sum(-2)], -1).sub_(1)
 
 
-def _prices(Y: Tensor, limit: int) -> tuple[Tensor, int, Tensor]:
-    """Return column prices at which the columns sum to 1, the passes, and which samples (B,) are not there.
+def _search(Y: Tensor, limit: int) -> tuple[Tensor, Tensor, int, Tensor]:
+    """Return X, the column prices, the passes, and which samples (B,) have sums that are not 1.
 
-    The dual in b alone is convex and piecewise quadratic with gradient 1 - column sums; its Hessian is the Laplacian of
-    the support, reduced to the columns. A little of the identity is added to it, less as the error falls: so much that
+    The dual in the prices is convex and piecewise quadratic; minus its gradient is the excess, its Hessian is the
+    signless Laplacian of the support. A little of the identity is added to it, less as the excess falls: so much that
     prices of pieces that are apart may run about as far in a step as entries of Y differ.
     """
-    rest = Y.mean(-2) - Y.mean((-2, -1)).unsqueeze(-1)  # the prices if X could have any sign
-    b = rest
-    for _ in range(2):  # best prices of the rows for those of the columns, and back: that joins most of the support
-        a = _best(Y - b.unsqueeze(-2))
-        b = _best(Y.mT - a.unsqueeze(-2))
+    rest = Y.mean(-2) - Y.mean((-2, -1)).unsqueeze(-1)  # the column prices if X could have any sign
+    columns = rest
+    for _ in range(3):  # best prices of the rows for those of the columns, and back: that joins most of the support
+        rows = _best(Y - columns.unsqueeze(-2))
+        columns = _best(Y.mT - rows.unsqueeze(-2))
+    prices = torch.cat([rows, columns], -1)
     where = torch.arange(len(Y), device=Y.device)
     stride = looks_every(Y.device)  # at a look what is done leaves the batch
     tol = 64 * torch.finfo(Y.dtype).eps * (1 + (Y - rest.unsqueeze(-2)).abs().amax((-2, -1)))
     spread = 2 * (Y.amax((-2, -1)) - Y.amin((-2, -1))).clamp(min=torch.finfo(Y.dtype).tiny)
-    X = _rows(Y, b)
-    out = b.clone()
+    X, excess = _excess(Y, prices)
+    all_X, all_prices = X.clone(), prices.clone()
     for step in range(limit + 1):
-        error = X.sum(-2) - 1
-        worst = error.abs().amax(-1)
+        worst = excess.abs().amax(-1)
         # An entry that is 0 up to rounding may come and go for ever: late passes ask for fewer digits, 1e-9 at worst.
         going = worst > tol * 2.0 ** min(max(step - 20, 0), 12)
         if step % stride == 0 or step == limit:
-            out[where] = b
             keep = torch.nonzero(going).squeeze(-1)
-            if not len(keep) or step == limit:
-                break
-            if 2 * len(keep) <= len(where):  # to copy them costs about as much as half a pass
-                where, Y, X, b, tol, spread, error, worst, going = (
-                    t[keep] for t in (where, Y, X, b, tol, spread, error, worst, going)
+            if 2 * len(keep) <= len(where) or step == limit:  # to copy them costs about as much as half a pass
+                all_X[where], all_prices[where] = X, prices
+                if not len(keep) or step == limit:
+                    break
+                where, Y, X, prices, tol, spread, excess, worst, going = (
+                    t[keep] for t in (where, Y, X, prices, tol, spread, excess, worst, going)
                 )
-        factor = _laplacian_factor(X.sign(), (3 * worst / spread).clamp(1e-12, 0.1))
-        d = torch.cholesky_solve(error.unsqueeze(-1), factor).squeeze(-1).where(going.unsqueeze(-1), 0.0)
+        d = _newton(X.sign(), (3 * worst / spread).clamp(1e-12, 0.1), excess)
         # Where the support falls apart the damped step runs far off; no price need go farther than the entries spread.
-        d = d * (spread / d.abs().amax(-1).clamp(min=torch.finfo(d.dtype).tiny)).clamp(max=1).unsqueeze(-1)
-        b, X = _line_search(Y, b, d, error, tol * d.abs().sum(-1))
-    left = torch.zeros(len(out), dtype=torch.bool, device=Y.device)
+        share = (spread / d.abs().amax(-1).clamp(min=torch.finfo(d.dtype).tiny)).clamp(max=1)
+        d = d * (share * going).unsqueeze(-1)
+        prices, X, excess = _line_search(Y, prices, d, excess, tol * d.abs().sum(-1))
+    left = torch.zeros(len(all_X), dtype=torch.bool, device=Y.device)
     left[where[keep]] = True
-    return out, step, left
+    return all_X, all_prices[:, Y.shape[-1] :], step, left
 
 
 def _best(Z: Tensor) -> Tensor:
@@ -206,61 +209,67 @@ def _best(Z: Tensor) -> Tensor:
     return threshold.simplex_threshold(Z).squeeze(-1)
 
 
-def _line_search(Y: Tensor, b: Tensor, d: Tensor, error: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Go along d until the slope has fallen enough and not below 0: it falls, so an interval always halves.
+def _newton(E: Tensor, extra: Tensor, excess: Tensor) -> Tensor:
+    """Solve (H + extra I) d = excess for the signless Laplacian H of the support E, by its part for the columns."""
+    n = E.shape[-1]
+    degree = E.sum(-1) + extra.unsqueeze(-1)
+    rows = excess[:, :n] / degree
+    left = excess[:, n:] - (E.mT @ rows.unsqueeze(-1)).squeeze(-1)
+    columns = torch.cholesky_solve(left.unsqueeze(-1), _laplacian_factor(E, extra)).squeeze(-1)
+    return torch.cat([rows - (E @ columns.unsqueeze(-1)).squeeze(-1) / degree, columns], -1)
 
-    A full step is taken unless it leads beyond the lowest point, where the dual may rise and steps go round. What
-    rounding makes of a slope, ``noise``, is not searched for.
+
+def _line_search(Y: Tensor, prices: Tensor, d: Tensor, excess: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Go the whole step d, or the first of SHARES of it that does not lead beyond the lowest point of the dual.
+
+    The slope rises along d, and from share to share it is at most half as far: so what a step gains is at least half of
+    what the best one would, and steps cannot go round. ``noise`` is what rounding makes of a slope.
     """
-    first = (error * d).sum(-1)
     unread = looks_every(Y.device) > 1
-    X = _rows(Y, b + d)
-    now = ((X.sum(-2) - 1) * d).sum(-1)
-    search = now < -1e-3 * first - noise
-    if not unread and not bool(search.any()):
-        return b + d, X
-    t = torch.ones_like(first)
-    low, high, at_low, at_high = torch.zeros_like(t), t.clone(), first, now
+    X, after = _excess(Y, prices + d)
+    lowest = -1e-3 * (excess * d).sum(-1) - noise
+    beyond = (after * d).sum(-1) < lowest
+    if not unread and not bool(beyond.any()):
+        return prices + d, X, after
+    t = torch.ones_like(lowest)
+    shares = torch.tensor(SHARES, dtype=Y.dtype, device=Y.device)
     which = torch.arange(len(t), device=t.device)
-    part = Y, b, d, first, noise
-    for turn in range(20 if unread else 60):
+    part = tuple(e.unsqueeze(1) for e in (Y, prices, d, lowest))
+    done, most = 0, len(SHARES) // 2 if unread else len(SHARES)
+    while done < most:
         if not unread:  # those that have arrived leave
-            keep = torch.nonzero(search).squeeze(-1)
+            keep = torch.nonzero(beyond).squeeze(-1)
             if not len(keep):
                 break
-            if 2 * len(keep) <= len(which):
-                which, search, low, high, at_low, at_high = (
-                    e[keep] for e in (which, search, low, high, at_low, at_high)
-                )
-                part = tuple(e[keep] for e in part)
-        y, start, along, fall, slack = part
-        # The chord and the middle in turns: the first is fast, the second sure.
-        chord = low + (high - low) * (at_low / (at_low - at_high)).clamp(0.05, 0.95)
-        try_ = torch.where(search, chord if turn % 2 == 0 else (low + high) / 2, t[which])
-        found = _rows(y, start + try_.unsqueeze(-1) * along)
-        now = ((found.sum(-2) - 1) * along).sum(-1)
-        t[which], X[which] = try_, found
-        rises = now > 0
-        low, at_low = torch.where(search & rises, try_, low), torch.where(search & rises, now, at_low)
-        high, at_high = torch.where(search & ~rises, try_, high), torch.where(search & ~rises, now, at_high)
-        search = search & ((now > 0.3 * fall + slack) | (now < -1e-3 * fall - slack))
-    return b + t.unsqueeze(-1) * d, X
+            which, beyond, part = which[keep], beyond[keep], tuple(e[keep] for e in part)
+        y, start, along, floor = part
+        tried = shares[done : done + max(1, min(7, TOGETHER // y.numel()))]
+        done += len(tried)
+        found, left = _excess(y, start + tried.unsqueeze(-1) * along)
+        too_far = ((left * along).sum(-1) < floor).sum(-1)
+        best = too_far.clamp(max=len(tried) - 1)
+        each, moved = torch.arange(len(best), device=best.device), beyond.unsqueeze(-1)
+        t[which] = torch.where(beyond, tried[best], t[which])
+        after[which] = torch.where(moved, left[each, best], after[which])
+        X[which] = torch.where(moved.unsqueeze(-1), found[each, best], X[which])
+        beyond = beyond & (too_far == len(tried))
+    return prices + t.unsqueeze(-1) * d, X, after
 
 
 # -- the graph of a support --------------------------------------------------------------------------------------------
 
 
 def _laplacian_factor(E: Tensor, extra: Tensor | float = 1e-10) -> Tensor:
-    """Return the Cholesky factor of D - E' diag(E 1)^-1 E, D = diag(E' 1), plus ``extra`` times the identity.
+    """Return the Cholesky factor of D - E' R^-1 E, where D = diag(E' 1) and R = diag(E 1), each plus ``extra`` I.
 
     Its null vectors are constant on each piece of the graph; they do not reach the answer. The one that is constant
     everywhere is lifted.
     """
-    n = E.shape[-1]
-    S = -(E.mT @ (E / E.sum(-1, keepdim=True)))
+    more = extra.unsqueeze(-1) if isinstance(extra, Tensor) else extra
+    S = (E.mT @ (E / (E.sum(-1) + more).unsqueeze(-1))).neg_().add_(1 / E.shape[-1])
     diagonal = torch.diagonal(S, 0, -2, -1)
-    diagonal += E.sum(-2) + (extra.unsqueeze(-1) if isinstance(extra, Tensor) else extra)
-    return torch.linalg.cholesky_ex(S + 1 / n)[0]
+    diagonal += E.sum(-2) + more
+    return torch.linalg.cholesky_ex(S)[0]
 
 
 def _spread(E: Tensor, factor: Tensor, row: Tensor, column: Tensor) -> Tensor:

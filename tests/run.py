@@ -33,7 +33,7 @@ OUT = ROOT / "_build" / "test"
 CLAIMS = OUT / "claims.jsonl"
 SITE = OUT / "book" / "_build" / "html"
 PY = sys.executable
-LONGEST = 1800
+LONGEST = 3000
 """Seconds after which a command is stopped and counts as failed."""
 
 SHOWN = 12

@@ -192,14 +192,37 @@ def test_bad_input_is_named(build, says):
         Birkhoff(3.0)
 
 
+@pytest.mark.parametrize("together", [1, 1 << 16])
 @pytest.mark.parametrize("length", [1, 8])
-def test_the_line_search_narrows_its_interval(length, monkeypatch):
-    """Where all samples search, or none may leave, as on a card: a few turns for each pass, and the same answers."""
-    looks, rows = [], matrix_sets._rows
+def test_a_step_gains_half_of_the_best_one(length, together, monkeypatch):
+    """Along steps short and far too long; with samples that leave and, as on a card, without; one share or seven."""
+    monkeypatch.setattr(matrix_sets, "looks_every", lambda device: length)
+    monkeypatch.setattr(matrix_sets, "TOGETHER", together)
+    Y, prices = rand(24, 8, 8, seed=1), rand(24, 16, seed=2)
+    excess = matrix_sets._excess(Y, prices)[1]
+    d = excess * torch.logspace(-2, 3, 24, dtype=F64).unsqueeze(-1)
+    new, *after = matrix_sets._line_search(Y, prices, d, excess, torch.zeros(24, dtype=F64))
+    for value, expected in zip(after, matrix_sets._excess(Y, new), strict=True):
+        torch.testing.assert_close(value, expected)
+
+    def dual(p):
+        return (Y - p[:, :8, None] - p[:, None, 8:]).clamp(min=0).square().sum((-2, -1)) / 2 + p.sum(-1)
+
+    shares = torch.cat([torch.logspace(-6, 0, 1500, dtype=F64), torch.linspace(0, 1, 500, dtype=F64)])
+    best = dual(prices) - torch.stack([dual(prices + t * d) for t in shares]).amin(0)
+    taken = ((new - prices) * d).sum(-1) / d.square().sum(-1)
+    assert (dual(prices) - dual(new) >= 0.49 * best).all()
+    assert (taken > 0.999).any() and (taken < 0.1).any()
+
+
+@pytest.mark.parametrize("length", [1, 8])
+def test_one_matrix_takes_few_looks(length, monkeypatch):
+    """Where all samples search, or none may leave, as on a card: the same answers, and alone after a few turns."""
+    looks, excess = [], matrix_sets._excess
     matrices = [rand(20, n, n, seed=n) for n in (4, 10, 30)]
     answers = [Birkhoff(y.shape[-1]).project(y) for y in matrices]
     monkeypatch.setattr(matrix_sets, "looks_every", lambda device: length)
-    monkeypatch.setattr(matrix_sets, "_rows", lambda Y, b: looks.append(len(Y)) or rows(Y, b))
+    monkeypatch.setattr(matrix_sets, "_excess", lambda Y, p: looks.append(len(Y)) or excess(Y, p))
     for y, x in zip(matrices, answers, strict=True):
         s = Birkhoff(y.shape[-1])
         torch.testing.assert_close(s.project(y), x, rtol=0, atol=1e-12)
