@@ -19,7 +19,7 @@ __all__ = ["Birkhoff", "Spectraplex"]
 # From this size on, the lowest eigenvector is searched alone; below, all of them cost no more.
 LANCZOS_FROM = 256
 # The shares of a step that are tried, some together while their matrices hold no more numbers than this.
-SHARES = (0.75, *(0.5**k for k in range(1, 42)))
+SHARES = torch.cat([torch.tensor([0.75]), 0.5 ** torch.arange(1, 42)]).double()
 TOGETHER = 1 << 16
 
 
@@ -169,22 +169,22 @@ def _search(Y: Tensor, limit: int) -> tuple[Tensor, Tensor, int, Tensor]:
     signless Laplacian of the support. A little of the identity is added to it, less as the excess falls: so much that
     prices of pieces that are apart may run about as far in a step as entries of Y differ.
     """
-    rest = Y.mean(-2) - Y.mean((-2, -1)).unsqueeze(-1)  # the column prices if X could have any sign
-    columns = rest
-    for _ in range(3):  # best prices of the rows for those of the columns, and back: that joins most of the support
+    columns = Y.mean(-2) - Y.mean((-2, -1)).unsqueeze(-1)  # their prices if X could have any sign
+    for _ in range(4):  # best prices of the rows for those of the columns, and back: that joins most of the support
         rows = _best(Y - columns.unsqueeze(-2))
         columns = _best(Y.mT - rows.unsqueeze(-2))
     prices = torch.cat([rows, columns], -1)
     where = torch.arange(len(Y), device=Y.device)
     stride = looks_every(Y.device)  # at a look what is done leaves the batch
-    tol = 64 * torch.finfo(Y.dtype).eps * (1 + (Y - rest.unsqueeze(-2)).abs().amax((-2, -1)))
-    spread = 2 * (Y.amax((-2, -1)) - Y.amin((-2, -1))).clamp(min=torch.finfo(Y.dtype).tiny)
+    high, low = Y.amax((-2, -1)), Y.amin((-2, -1))
+    tol = 256 * torch.finfo(Y.dtype).eps * (1 + torch.maximum(high, -low))
+    spread = 2 * (high - low).clamp(min=torch.finfo(Y.dtype).tiny)
     X, excess = _excess(Y, prices)
     all_X, all_prices = X.clone(), prices.clone()
     for step in range(limit + 1):
         worst = excess.abs().amax(-1)
         # An entry that is 0 up to rounding may come and go for ever: late passes ask for fewer digits, 1e-9 at worst.
-        going = worst > tol * 2.0 ** min(max(step - 20, 0), 12)
+        going = worst > tol * 2.0 ** min(max(step - 20, 0), 10)
         if step % stride == 0 or step == limit:
             keep = torch.nonzero(going).squeeze(-1)
             if 2 * len(keep) <= len(where) or step == limit:  # to copy them costs about as much as half a pass
@@ -196,9 +196,9 @@ def _search(Y: Tensor, limit: int) -> tuple[Tensor, Tensor, int, Tensor]:
                 )
         d = _newton(X.sign(), (3 * worst / spread).clamp(1e-12, 0.1), excess)
         # Where the support falls apart the damped step runs far off; no price need go farther than the entries spread.
-        share = (spread / d.abs().amax(-1).clamp(min=torch.finfo(d.dtype).tiny)).clamp(max=1)
-        d = d * (share * going).unsqueeze(-1)
-        prices, X, excess = _line_search(Y, prices, d, excess, tol * d.abs().sum(-1))
+        size = d.abs()
+        share = going * (spread / size.amax(-1).clamp(min=torch.finfo(d.dtype).tiny)).clamp(max=1)
+        prices, X, excess = _line_search(Y, prices, d * share.unsqueeze(-1), excess, tol * share * size.sum(-1))
     left = torch.zeros(len(all_X), dtype=torch.bool, device=Y.device)
     left[where[keep]] = True
     return all_X, all_prices[:, Y.shape[-1] :], step, left
@@ -232,7 +232,6 @@ def _line_search(Y: Tensor, prices: Tensor, d: Tensor, excess: Tensor, noise: Te
     if not unread and not bool(beyond.any()):
         return prices + d, X, after
     t = torch.ones_like(lowest)
-    shares = torch.tensor(SHARES, dtype=Y.dtype, device=Y.device)
     which = torch.arange(len(t), device=t.device)
     part = tuple(e.unsqueeze(1) for e in (Y, prices, d, lowest))
     done, most = 0, len(SHARES) // 2 if unread else len(SHARES)
@@ -243,17 +242,14 @@ def _line_search(Y: Tensor, prices: Tensor, d: Tensor, excess: Tensor, noise: Te
                 break
             which, beyond, part = which[keep], beyond[keep], tuple(e[keep] for e in part)
         y, start, along, floor = part
-        tried = shares[done : done + max(1, min(7, TOGETHER // y.numel()))]
+        tried = SHARES[done : done + max(1, min(7, TOGETHER // y.numel()))].to(y.device)
         done += len(tried)
-        found, left = _excess(y, start + tried.unsqueeze(-1) * along)
-        too_far = ((left * along).sum(-1) < floor).sum(-1)
-        best = too_far.clamp(max=len(tried) - 1)
-        each, moved = torch.arange(len(best), device=best.device), beyond.unsqueeze(-1)
-        t[which] = torch.where(beyond, tried[best], t[which])
-        after[which] = torch.where(moved, left[each, best], after[which])
-        X[which] = torch.where(moved.unsqueeze(-1), found[each, best], X[which])
+        after = _excess(y, start + tried.unsqueeze(-1) * along)[1]
+        too_far = ((after * along).sum(-1) < floor).sum(-1)
+        t[which] = torch.where(beyond, tried[too_far.clamp(max=len(tried) - 1)], t[which])
         beyond = beyond & (too_far == len(tried))
-    return prices + t.unsqueeze(-1) * d, X, after
+    prices = prices + t.unsqueeze(-1) * d
+    return prices, *_excess(Y, prices)
 
 
 # -- the graph of a support --------------------------------------------------------------------------------------------

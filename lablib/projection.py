@@ -154,7 +154,7 @@ class Projection(torch.autograd.Function):
 # Function.apply works out forward's signature at every call, which costs more than projecting a short row. Outside of
 # transforms it can be passed by; where torch does not tell, it is not.
 _apply_directly = super(torch.autograd.Function, Projection).apply
-_transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+may_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 def in_a_transform() -> bool:
@@ -167,7 +167,7 @@ def in_a_transform() -> bool:
 
 
 def _apply(y: Tensor, convex_set: ConvexSet, call: tuple, tensors: list[Tensor]) -> Tensor:
-    apply = Projection.apply if _transforming() else _apply_directly
+    apply = Projection.apply if may_transform() else _apply_directly
     return apply(y, convex_set, call, *tensors)[0]
 
 

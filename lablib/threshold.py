@@ -39,11 +39,14 @@ from __future__ import annotations
 import threading
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .projection import may_transform
+
 # Rows up to SORT_ROWS long, and batches of up to SORT_ALL numbers: there a sort costs less than the passes of a search.
-SORT_ROWS, SORT_ALL = 32, 2048
+SORT_ROWS, SORT_ALL = 128, 32768
 # Rows from CUT_ROWS long, in batches from CUT_ALL numbers: there it pays to look whether few entries can hold support.
 CUT_ROWS, CUT_ALL = 256, 32768
 # Numbers that are worked on together, so that what a pass writes is still in the cache when the next one reads it.
@@ -174,9 +177,11 @@ def _sorted_threshold(y: Tensor, total: float | Tensor) -> Tensor:
     # A traced tensor must not stay in the cache.
     plain = type(y) is Tensor and not torch.compiler.is_compiling()
     ranks = (_ranks if plain else _ranks.__wrapped__)(y.shape[-1], y.device)
-    largest = torch.sort(y, -1, True)[0]
-    bounds = largest.cumsum(-1, dtype=torch.float64).sub_(total).div_(ranks)
-    return bounds.amax(-1, True)  # eq: eq-simplex-threshold
+    if plain and y.device.type == "cpu" and not may_transform():
+        rising = torch.from_numpy(np.sort(y.neg().numpy(), -1))  # several times faster than torch.sort on short rows
+    else:
+        rising = torch.sort(y.neg(), -1)[0]
+    return rising.double().cumsum(-1).add_(total).div_(ranks).amin(-1, True).neg_()  # eq: eq-simplex-threshold
 
 
 def _weak(x: Tensor, above: Tensor, total: float | Tensor, sign: Tensor | None) -> Support:

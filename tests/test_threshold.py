@@ -218,7 +218,7 @@ def test_threads_do_not_share_scratch_memory():
 
 
 def test_max_steps_caps_the_passes():
-    y = torch.randn(64, 200)
+    y = torch.randn(256, 200)
     full, _, passes = threshold.simplex(y, 20.0)
     capped, _, used = threshold.simplex(y, 20.0, max_steps=1)
     assert used == 1 < passes
