@@ -47,6 +47,8 @@ from .projection import may_transform
 
 # Rows up to SORT_ROWS long, and batches of up to SORT_ALL numbers: there a sort costs less than the passes of a search.
 SORT_ROWS, SORT_ALL = 128, 32768
+# From either of these on, rows or all numbers, numpy sorts several times faster than torch on the processor.
+NUMPY_ROWS, NUMPY_ALL = 32, 4096
 # Rows from CUT_ROWS long, in batches from CUT_ALL numbers: there it pays to look whether few entries can hold support.
 CUT_ROWS, CUT_ALL = 256, 32768
 # Numbers that are worked on together, so that what a pass writes is still in the cache when the next one reads it.
@@ -177,11 +179,13 @@ def _sorted_threshold(y: Tensor, total: float | Tensor) -> Tensor:
     # A traced tensor must not stay in the cache.
     plain = type(y) is Tensor and not torch.compiler.is_compiling()
     ranks = (_ranks if plain else _ranks.__wrapped__)(y.shape[-1], y.device)
-    if plain and y.device.type == "cpu" and not may_transform():
-        rising = torch.from_numpy(np.sort(y.neg().numpy(), -1))  # several times faster than torch.sort on short rows
+    by_numpy = plain and y.device.type == "cpu" and (y.shape[-1] >= NUMPY_ROWS or y.numel() >= NUMPY_ALL)
+    if by_numpy and not may_transform():
+        largest = torch.from_numpy(np.sort(y.numpy(), -1)).flip(-1)
     else:
-        rising = torch.sort(y.neg(), -1)[0]
-    return rising.double().cumsum(-1).add_(total).div_(ranks).amin(-1, True).neg_()  # eq: eq-simplex-threshold
+        largest = torch.sort(y, -1, True)[0]
+    bounds = largest.double().cumsum(-1).sub_(total).div_(ranks)
+    return bounds.amax(-1, True)  # eq: eq-simplex-threshold
 
 
 def _weak(x: Tensor, above: Tensor, total: float | Tensor, sign: Tensor | None) -> Support:

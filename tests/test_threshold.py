@@ -9,7 +9,8 @@ import torch
 from lablib import L1Ball, threshold
 
 PATHS = {
-    "sort": {"SORT_ROWS": 10**9},
+    "sort": {"SORT_ROWS": 10**9, "NUMPY_ROWS": 10**9, "NUMPY_ALL": 10**9},
+    "sort by numpy": {"SORT_ROWS": 10**9, "NUMPY_ROWS": 0},
     "climb": {"SORT_ROWS": 0, "SORT_ALL": 0, "CUT_ROWS": 10**9},
     "climb in its own dtype": {"SORT_ROWS": 0, "SORT_ALL": 0, "CUT_ROWS": 16, "CUT_ALL": 10**9},
     "climb in pieces": {"SORT_ROWS": 0, "SORT_ALL": 0, "CUT_ROWS": 16, "CUT_ALL": 10**9, "CHUNK": 1024},
